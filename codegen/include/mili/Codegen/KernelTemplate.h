@@ -1,0 +1,55 @@
+//===- KernelTemplate.h - how groups become kernels --------------*- C++ -*-===//
+//
+// A KernelTemplate turns one kind of group (chosen by its hero) into launches of code. Templates register themselves per
+// target; adding one is one file. Kernel selection (before memory planning) asks `plan`; codegen asks `emit`.
+//
+//===------------------------------------------------------------------------===//
+#ifndef MILI_CODEGEN_KERNELTEMPLATE_H
+#define MILI_CODEGEN_KERNELTEMPLATE_H
+
+#include "mili/IR/MiliDialect.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace mlir::mili::codegen {
+
+/// What a template needs of the plan for one group.
+struct GroupPlan {
+  /// Launches in order; a barrier separates them.
+  SmallVector<StageAttr> stages;
+  /// Bytes in the arena beyond the group's results, live during the group (passed as the last launch argument).
+  int64_t arenaScratch = 0;
+};
+
+class KernelTemplate {
+public:
+  virtual ~KernelTemplate();
+  /// "cpu.linear"; unique in a registry.
+  virtual StringRef getName() const = 0;
+  /// Whether this template can run the group. The first match in registration order is taken.
+  virtual bool match(GroupOp group) const = 0;
+  /// Layouts ("row_major", "panel16", ...) that it reads for operand `index`, a weight; best first.
+  virtual SmallVector<StringRef> getWeightLayouts(GroupOp group, unsigned index) const = 0;
+  /// Called once the layouts are fixed. Emits a located diagnostic on failure.
+  virtual FailureOr<GroupPlan> plan(GroupOp group, BucketAttr bucket) const = 0;
+};
+
+/// Templates of one target, in order of registration.
+class KernelRegistry {
+public:
+  void add(std::unique_ptr<KernelTemplate> kernelTemplate);
+  const KernelTemplate *lookup(StringRef name) const;
+  const KernelTemplate *match(GroupOp group) const;
+
+  /// The registry of a target ("cpu"); null when there is none of that name.
+  static KernelRegistry *forTarget(StringRef target);
+
+private:
+  std::vector<std::unique_ptr<KernelTemplate>> templates;
+};
+
+} // namespace mlir::mili::codegen
+
+#endif // MILI_CODEGEN_KERNELTEMPLATE_H

@@ -1,0 +1,27 @@
+//===- MiliDialect.h - the mili dialect: types, attributes, interfaces, ops -===//
+#ifndef MILI_IR_MILIDIALECT_H
+#define MILI_IR_MILIDIALECT_H
+
+#include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/Dialect/Shard/Interfaces/ShardingInterface.h"
+#include "mlir/IR/BuiltinAttributes.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Dialect.h"
+#include "mlir/IR/OpDefinition.h"
+#include "mlir/IR/OpImplementation.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/Interfaces/ControlFlowInterfaces.h"
+#include "mlir/Interfaces/InferTypeOpInterface.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+
+#include "mili/IR/MiliDialect.h.inc"
+#include "mili/IR/MiliEnums.h.inc"
+#include "mili/IR/MiliInterfaces.h.inc"
+#define GET_TYPEDEF_CLASSES
+#include "mili/IR/MiliTypes.h.inc"
+#define GET_ATTRDEF_CLASSES
+#include "mili/IR/MiliAttrs.h.inc"
+#define GET_OP_CLASSES
+#include "mili/IR/MiliOps.h.inc"
+
+#endif // MILI_IR_MILIDIALECT_H

@@ -1,0 +1,39 @@
+//===- MiliInterfaces.td - what passes ask of ops ------------------*- tablegen -*-===//
+#ifndef MILI_IR_MILIINTERFACES
+#define MILI_IR_MILIINTERFACES
+
+include "mlir/IR/OpBase.td"
+
+def FusibleOpInterface : OpInterface<"FusibleOp"> {
+  let cppNamespace = "::mlir::mili";
+  let description = [{
+    How an op takes part in fusion. A group has one *hero*, the op that decides which kernel template is used; ops
+    before it on the chosen operand are its *prologue*, ops after it its *epilogue*. Ops from outside the tree take
+    part by implementing this interface.
+  }];
+  let methods = [
+    InterfaceMethod<[{Priority as the hero of a group: 0 cannot be one; of two candidates the higher leads. Products and
+      attention are 100, row operations (norms) 50, element-wise ops 10.}],
+      "unsigned", "getHeroPriority", (ins), "", "return 10;">,
+    InterfaceMethod<[{Whether this op may run in the prologue of `use.getOwner()`, producing that operand.}],
+      "bool", "isPrologueFor", (ins "::mlir::OpOperand &":$use), "", "return false;">,
+    InterfaceMethod<[{Whether this op may run in the epilogue of `producer`, consuming one of its results. Asked of
+      chains too: `producer` is then the hero or an epilogue op already taken.}],
+      "bool", "isEpilogueFor", (ins "::mlir::Operation *":$producer), "", "return false;">,
+    InterfaceMethod<[{Output features that the op needs together in one tile, e.g. a head for RoPE; 1 when element-wise.}],
+      "int64_t", "getEpilogueGranularity", (ins), "", "return 1;">
+  ];
+}
+
+def CostedOpInterface : OpInterface<"CostedOp"> {
+  let cppNamespace = "::mlir::mili";
+  let description = [{Work of one step, for cost decisions, `--explain` and the plan. `rows` is the number of rows (tokens, or wanted rows
+    for the head), `context` the mean tokens of context per sequence.}];
+  let methods = [
+    InterfaceMethod<"Floating-point operations.", "uint64_t", "getFlops", (ins "int64_t":$rows, "int64_t":$context)>,
+    InterfaceMethod<"Bytes that must be read of weights and state, excluding activations.",
+      "uint64_t", "getFixedBytes", (ins "int64_t":$rows, "int64_t":$context), "", "return 0;">
+  ];
+}
+
+#endif

@@ -1,0 +1,230 @@
+//===- MiliOps.td -------------------------------------------------*- tablegen -*-===//
+#ifndef MILI_IR_MILIOPS
+#define MILI_IR_MILIOPS
+
+include "mili/IR/MiliDialect.td"
+include "mili/IR/MiliTypes.td"
+include "mili/IR/MiliAttrs.td"
+include "mili/IR/MiliInterfaces.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+include "mlir/Interfaces/InferTypeOpInterface.td"
+include "mlir/Interfaces/ControlFlowInterfaces.td"
+include "mlir/IR/SymbolInterfaces.td"
+include "mlir/IR/RegionKindInterface.td"
+include "mlir/Dialect/Shard/Interfaces/ShardingInterface.td"
+
+class Mili_Op<string mnemonic, list<Trait> traits = []> : Op<Mili_Dialect, mnemonic, traits>;
+
+// A token-wise or token-mixing computation without side effects that fusion, costs and partitioning can reason about.
+// State is threaded as values, so even appends are pure; the verifier keeps each version used at most once by an append.
+class Mili_ComputeOp<string mnemonic, list<Trait> traits = []>
+    : Mili_Op<mnemonic, !listconcat([Pure, DeclareOpInterfaceMethods<FusibleOpInterface>,
+                                     DeclareOpInterfaceMethods<CostedOpInterface>,
+                                     DeclareOpInterfaceMethods<ShardingInterface>], traits)>;
+
+//===- State -----------------------------------------------------------------===//
+
+def Mili_StateOp : Mili_Op<"state", [Symbol]> {
+  let summary = "Declares the state of one layer";
+  let description = "`mili.state @layers.0.kv : !mili.kv<heads = 3, k = 64, v = 64, f32>`";
+  let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<Mili_State>:$type);
+  let assemblyFormat = "$sym_name `:` $type attr-dict";
+}
+
+def Mili_StateGetOp : Mili_Op<"state_get", [DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "The version of a state at the start of the step";
+  let arguments = (ins FlatSymbolRefAttr:$state);
+  let results = (outs Mili_State:$result);
+  let assemblyFormat = "$state `:` type($result) attr-dict";
+}
+
+def Mili_StateSetOp : Mili_Op<"state_set", [DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "Makes a version the state at the end of the step";
+  let arguments = (ins FlatSymbolRefAttr:$state, Mili_State:$value);
+  let assemblyFormat = "$state `,` $value `:` type($value) attr-dict";
+}
+
+def Mili_KvAppendOp : Mili_ComputeOp<"kv_append", [AllTypesMatch<["kv", "result"]>]> {
+  let summary = "Appends the step's keys and values";
+  let description = [{
+    k: `[T][heads * k]`, v: `[T][heads * v]`. Row t goes to position `positions[t]` of sequence `segments[t]`. A version
+    is appended to at most once.
+  }];
+  let arguments = (ins Mili_KvType:$kv, Mili_Activation2D:$key, Mili_Activation2D:$value, Mili_BatchType:$batch);
+  let results = (outs Mili_KvType:$result);
+  let assemblyFormat = "$kv `,` $key `,` $value `,` $batch attr-dict `:` type($kv) `,` type($key) `,` type($value)";
+  let hasVerifier = 1;
+}
+
+//===- Weights ---------------------------------------------------------------===//
+
+def Mili_WeightOp : Mili_Op<"weight", [Pure]> {
+  let summary = "A weight of the model, by name";
+  let description = [{
+    `layout` is set by the target's kernel selection: the order in which the packing stage writes the bytes.
+    `mili.weight #mili.param<"model.norm.weight"> : tensor<576xf32>`
+  }];
+  let arguments = (ins Mili_ParamAttr:$param, OptionalAttr<StrAttr>:$layout);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$param (`layout` $layout^)? `:` type($result) attr-dict";
+  let hasVerifier = 1;
+}
+
+def Mili_DequantOp : Mili_ComputeOp<"dequant"> {
+  let summary = "An ordinary tensor from block-quantized storage; fuses into its consumer";
+  let arguments = (ins AnyRankedTensor:$storage);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$storage attr-dict `:` type($storage) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def Mili_EmbeddingOp : Mili_ComputeOp<"embedding"> {
+  let summary = "Rows of the table by token id";
+  let description = "tokens: `[T]` i32, table: `[vocab][features]`, result `[T][features]`.";
+  let arguments = (ins TensorOf<[I32]>:$tokens, AnyRankedTensor:$table);
+  let results = (outs Mili_Activation2D:$result);
+  let assemblyFormat = "$tokens `,` $table attr-dict `:` type($tokens) `,` type($table) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+//===- Products --------------------------------------------------------------===//
+
+def Mili_LinearOp : Mili_ComputeOp<"linear"> {
+  let summary = "y = x * w^T (+ bias), accumulated in f32";
+  let description = "x: `[T][in]`, w: `[out][in]`, bias: `[out]`, result `[T][out]`.";
+  let arguments = (ins Mili_Activation2D:$input, AnyRankedTensor:$weight, Optional<AnyRankedTensor>:$bias);
+  let results = (outs Mili_Activation2D:$result);
+  let assemblyFormat = "$input `,` $weight (`bias` $bias^ `:` type($bias))? attr-dict `:` type($input) `,` type($weight) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def Mili_LogitsOp : Mili_ComputeOp<"logits"> {
+  let summary = "The head, on the rows of the batch that want logits";
+  let description = "x: `[T][in]`, w: `[vocab][in]`, result f32 `[R][vocab]`: row r is token `logit_tokens[r]`.";
+  let arguments = (ins Mili_Activation2D:$input, AnyRankedTensor:$weight, Mili_BatchType:$batch);
+  let results = (outs TensorOf<[F32]>:$result);
+  let assemblyFormat = "$input `,` $weight `,` $batch attr-dict `:` type($input) `,` type($weight) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+//===- Attention -------------------------------------------------------------===//
+
+def Mili_RopeOp : Mili_ComputeOp<"rope", [AllTypesMatch<["input", "result"]>]> {
+  let summary = "Rotates each head by its token's position";
+  let description = "input `[T][heads * width]`; the first 2 * |frequencies| elements of each head rotate.";
+  let arguments = (ins Mili_Activation2D:$input, Mili_BatchType:$batch, I64Attr:$heads, Mili_RopeAttr:$rope);
+  let results = (outs Mili_Activation2D:$result);
+  let assemblyFormat = "$input `,` $batch `heads` $heads $rope attr-dict `:` type($input)";
+  let hasVerifier = 1;
+}
+
+def Mili_AttentionOp : Mili_ComputeOp<"attention"> {
+  let summary = "Softmax attention of the step's queries over paged state";
+  let description = [{
+    query `[T][heads * k]`, result `[T][heads * v]`. `heads` is a multiple of the state's KV heads; query head h reads KV
+    head `h / (heads / kv_heads)`. Scores are `scale * (q . k)`, in f32.
+  }];
+  let arguments = (ins Mili_Activation2D:$query, Mili_KvType:$kv, Mili_BatchType:$batch, I64Attr:$heads, F32Attr:$scale,
+                       Mili_MaskAttr:$mask);
+  let results = (outs Mili_Activation2D:$result);
+  let assemblyFormat = "$query `,` $kv `,` $batch `mask` `(` $mask `)` `heads` $heads `scale` $scale attr-dict `:` type($query) `,` type($kv) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+//===- Row and element-wise operations ---------------------------------------===//
+
+def Mili_RmsNormOp : Mili_ComputeOp<"rms_norm", [AllTypesMatch<["input", "result"]>]> {
+  let summary = "x / sqrt(mean(x^2) + eps) * g over each segment of a row";
+  let description = [{
+    input `[T][n * d]`, weight `[d]`: each of the n segments of d features is normalized on its own, so the same op is the
+    layer norm (n = 1) and the per-head query/key norm (n = heads). Statistics in f32. (arXiv 1910.07467)
+  }];
+  let arguments = (ins Mili_Activation2D:$input, AnyRankedTensor:$weight, F32Attr:$eps);
+  let results = (outs Mili_Activation2D:$result);
+  let assemblyFormat = "$input `,` $weight `eps` $eps attr-dict `:` type($input) `,` type($weight)";
+  let hasVerifier = 1;
+}
+
+def Mili_AddOp : Mili_ComputeOp<"add", [Commutative, SameOperandsAndResultType]> {
+  let summary = "Element-wise sum";
+  let arguments = (ins Mili_Activation2D:$lhs, Mili_Activation2D:$rhs);
+  let results = (outs Mili_Activation2D:$result);
+  let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($result)";
+}
+
+def Mili_ScaleOp : Mili_ComputeOp<"scale", [SameOperandsAndResultType]> {
+  let summary = "Multiplies every element by a constant";
+  let arguments = (ins Mili_Activation2D:$input, F32Attr:$factor);
+  let results = (outs Mili_Activation2D:$result);
+  let assemblyFormat = "$input `by` $factor attr-dict `:` type($result)";
+  let hasFolder = 1;
+  let hasCanonicalizer = 1;
+}
+
+def Mili_ActivationOp : Mili_ComputeOp<"activation", [SameOperandsAndResultType]> {
+  let summary = "A scalar activation on every element";
+  let arguments = (ins Mili_Activation2D:$input, Mili_ActivationAttr:$function);
+  let results = (outs Mili_Activation2D:$result);
+  let assemblyFormat = "$function $input attr-dict `:` type($result)";
+}
+
+def Mili_GatedOp : Mili_ComputeOp<"gated", [SameOperandsAndResultType]> {
+  let summary = "activation(gate) * up";
+  let arguments = (ins Mili_Activation2D:$gate, Mili_Activation2D:$up, Mili_ActivationAttr:$function);
+  let results = (outs Mili_Activation2D:$result);
+  let assemblyFormat = "$function $gate `,` $up attr-dict `:` type($result)";
+}
+
+def Mili_SplitOp : Mili_ComputeOp<"split"> {
+  let summary = "Splits the features of each row";
+  let description = [{
+    Without `interleave`, results are consecutive ranges of features. With `interleave = n` there are two results of equal
+    width, alternating runs of n features (the counterpart of `#mili.param<..., interleave = n>`).
+  }];
+  let arguments = (ins Mili_Activation2D:$input, DefaultValuedAttr<I64Attr, "0">:$interleave);
+  let results = (outs Variadic<Mili_Activation2D>:$results);
+  let assemblyFormat = "$input (`interleave` $interleave^)? attr-dict `:` type($input) `->` type($results)";
+  let hasVerifier = 1;
+}
+
+//===- Groups ----------------------------------------------------------------===//
+
+def Mili_GroupOp : Mili_Op<"group", [IsolatedFromAbove, SingleBlock, NoTerminator, RecursiveMemoryEffects]> {
+  let summary = "A fused region: one hero, its prologue and epilogue; becomes one kernel template instance";
+  let description = [{
+    Operands are activations, weights, states and the batch; the body computes on block arguments of the same types and
+    ends in `mili.yield`. Values inside a group stay f32 and are rounded at its edges. Kernel selection adds `kernel`
+    (the template), `stages` (its launches) and `arena_scratch` (bytes it needs in the arena beyond its results).
+
+    ```mlir
+    %h = mili.group "layers.0.mlp.up" hero "mili.linear" ins(%x, %g, %w : ...) -> tensor<?x1536xf32> {
+    ^bb0(...):
+      ...
+      mili.yield %r : tensor<?x1536xf32>
+    }
+    ```
+  }];
+  let arguments = (ins StrAttr:$name, StrAttr:$hero, Variadic<AnyType>:$inputs, OptionalAttr<StrAttr>:$kernel,
+                       OptionalAttr<TypedArrayAttrBase<Mili_StageAttr, "stages">>:$stages,
+                       OptionalAttr<I64Attr>:$arena_scratch);
+  let results = (outs Variadic<AnyType>:$results);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{
+    $name `hero` $hero `ins` `(` ($inputs^ `:` type($inputs))? `)` (`->` type($results)^)?
+    (`kernel` $kernel^)? (`stages` $stages^)? (`arena_scratch` $arena_scratch^)? attr-dict-with-keyword $body
+  }];
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// The op of the body that leads it; null only in invalid IR.
+    ::mlir::Operation *getHeroOp();
+  }];
+}
+
+def Mili_YieldOp : Mili_Op<"yield", [Pure, Terminator, ReturnLike, HasParent<"GroupOp">]> {
+  let summary = "Results of a group";
+  let arguments = (ins Variadic<AnyType>:$operands);
+  let assemblyFormat = "($operands^ `:` type($operands))? attr-dict";
+  let builders = [OpBuilder<(ins), [{}]>];
+}
+
+#endif

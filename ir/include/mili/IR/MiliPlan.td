@@ -1,0 +1,85 @@
+//===- MiliPlan.td - the executable plan as IR ---------------------*- tablegen -*-===//
+#ifndef MILI_IR_MILIPLAN
+#define MILI_IR_MILIPLAN
+
+include "mili/IR/MiliTypes.td"
+include "mili/IR/MiliAttrs.td"
+include "mili/IR/MiliPlanEnums.td"
+include "mlir/IR/OpBase.td"
+include "mlir/IR/SymbolInterfaces.td"
+
+def MiliPlan_Dialect : Dialect {
+  let name = "mili_plan";
+  let cppNamespace = "::mlir::mili::plan";
+  let summary = "Buffers and launches: one op is one record of the plan file";
+  let dependentDialects = ["::mlir::mili::MiliDialect"];
+  let useDefaultAttributePrinterParser = 1;
+  let extraClassDeclaration = [{
+    /// Module attribute set by memory planning: a dictionary of the plan's exact byte figures.
+    static constexpr llvm::StringLiteral getMemoryAttrName() { return "mili_plan.memory"; }
+  private:
+    void registerAttributes();
+  public:
+  }];
+}
+
+class MiliPlan_Op<string mnemonic, list<Trait> traits = []> : Op<MiliPlan_Dialect, mnemonic, traits>;
+class MiliPlan_Attr<string name, string m> : AttrDef<MiliPlan_Dialect, name> { let mnemonic = m; }
+
+def MiliPlan_ArenaAttr : MiliPlan_Attr<"Arena", "arena"> {
+  let summary = "A slice of the arena, bytes: `#mili_plan.arena<read 1024 + 2304>`";
+  let parameters = (ins EnumParameter<MiliPlan_Access>:$access, "int64_t":$offset, "int64_t":$size);
+  let assemblyFormat = "`<` $access $offset `+` $size `>`";
+}
+def MiliPlan_WeightRefAttr : MiliPlan_Attr<"WeightRef", "weight_ref"> {
+  let summary = "A weight of the plan: `#mili_plan.weight_ref<@w12>`";
+  let parameters = (ins "::mlir::FlatSymbolRefAttr":$weight);
+  let assemblyFormat = "`<` $weight `>`";
+}
+def MiliPlan_StateRefAttr : MiliPlan_Attr<"StateRef", "state_ref"> {
+  let summary = "A state pool: `#mili_plan.state_ref<readwrite @layers.0.kv>`";
+  let parameters = (ins EnumParameter<MiliPlan_Access>:$access, "::mlir::FlatSymbolRefAttr":$state);
+  let assemblyFormat = "`<` $access $state `>`";
+}
+
+def MiliPlan_WeightOp : MiliPlan_Op<"weight", [Symbol]> {
+  let summary = "A weight that the plan carries";
+  let description = "`mili_plan.weight @w0 #mili.param<\"a.weight\"> layout \"panel16\" : tensor<128x128xbf16>`";
+  let arguments = (ins SymbolNameAttr:$sym_name, Mili_ParamAttr:$param, StrAttr:$layout, TypeAttr:$type);
+  let assemblyFormat = "$sym_name $param `layout` $layout `:` $type attr-dict";
+}
+
+def MiliPlan_KernelOp : MiliPlan_Op<"kernel", [Symbol, IsolatedFromAbove, SingleBlock, NoTerminator]> {
+  let summary = "A group's body as a kernel, shared by structurally equal groups";
+  let description = [{
+    `template` names the KernelTemplate, `stages` its launches. The body is the group's; its block arguments are the launch's
+    arguments in order (without the batch), followed in a launch by the group's results and then its arena scratch.
+    Each stage becomes one symbol `<name>` or, when there are several, `<name>.<stage>`.
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$kernel_template, StrAttr:$hero,
+                       TypedArrayAttrBase<Mili_StageAttr, "stages">:$stages, Mili_BucketAttr:$bucket,
+                       ArrayAttr:$weight_layouts);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = "$sym_name `template` $kernel_template `hero` $hero `stages` $stages `bucket` $bucket `layouts` $weight_layouts attr-dict-with-keyword $body";
+}
+
+def MiliPlan_BucketOp : MiliPlan_Op<"bucket", [Symbol, SingleBlock, NoTerminator, NoRegionArguments]> {
+  let summary = "The launches of one bucket, in order";
+  let arguments = (ins SymbolNameAttr:$sym_name, Mili_BucketAttr:$bucket, I64Attr:$arena, I64Attr:$lower_bound, I64Attr:$naive,
+                       I64Attr:$logits);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = "$sym_name $bucket `arena` $arena `lower_bound` $lower_bound `naive` $naive `logits` $logits attr-dict-with-keyword $body";
+  let hasVerifier = 1;
+}
+
+def MiliPlan_LaunchOp : MiliPlan_Op<"launch", [HasParent<"BucketOp">, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "One launch of one stage of a kernel";
+  let description = [{
+    `mili_plan.launch @linear_3 stage 0 "layers.0.mlp.up" (#mili_plan.arena<read 0 + 2304>, #mili_plan.weight_ref<@w4>, ...)`
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$kernel, I64Attr:$stage, StrAttr:$name, ArrayAttr:$args, I64Attr:$bytes, I64Attr:$flops);
+  let assemblyFormat = "$kernel `stage` $stage $name $args `bytes` $bytes `flops` $flops attr-dict";
+  let hasVerifier = 1;
+}
+
+#endif
