@@ -26,7 +26,7 @@ struct MiliAsmInterface : OpAsmDialectInterface {
     return AliasResult::NoAlias;
   }
 };
-} // namespace
+}  // namespace
 
 void MiliDialect::registerTypes() {
   addTypes<
@@ -45,7 +45,9 @@ void MiliDialect::initialize() {
   addInterfaces<MiliAsmInterface>();
 }
 
-static int64_t elementBytes(FloatType type) { return (type.getWidth() + 7) / 8; }
+static int64_t elementBytes(FloatType type) {
+  return (type.getWidth() + 7) / 8;
+}
 
 LogicalResult KvType::verify(function_ref<InFlightDiagnostic()> emitError, int64_t heads, int64_t k, int64_t v,
                              FloatType elementType, int64_t window) {
@@ -104,7 +106,9 @@ int64_t RecurrentType::getSlotBytes() const {
   return n * (1 + getSnapshots());
 }
 
-int64_t BlockType::getBlockElements() const { return getFormat() == BlockFormat::q6_k ? 256 : 32; }
+int64_t BlockType::getBlockElements() const {
+  return getFormat() == BlockFormat::q6_k ? 256 : 32;
+}
 
 int64_t BlockType::getBlockBytes() const {
   switch (getFormat()) {

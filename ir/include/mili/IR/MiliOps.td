@@ -224,7 +224,7 @@ def Mili_YieldOp : Mili_Op<"yield", [Pure, Terminator, ReturnLike, HasParent<"Gr
   let summary = "Results of a group";
   let arguments = (ins Variadic<AnyType>:$operands);
   let assemblyFormat = "($operands^ `:` type($operands))? attr-dict";
-  let builders = [OpBuilder<(ins), [{}]>];
+  let builders = [OpBuilder<(ins), [{ /* a group without results */ }]>];
 }
 
 #endif

@@ -1,0 +1,159 @@
+// mili-compile: a model file in, a plan out.
+#include "mili/Compiler/Compiler.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstdio>
+#include <unistd.h>
+
+namespace {
+
+constexpr int kFailed = 1, kUsage = 2;
+
+// One line that is redrawn, only where a person watches.
+class ProgressLine {
+public:
+  ProgressLine(bool wanted) : on_(wanted && isatty(STDERR_FILENO)) {}
+  void show(const mili::CompileProgress &p) {
+    if (!on_)
+      return;
+    auto now = std::chrono::steady_clock::now();
+    bool last = p.total != 0 && p.done == p.total;
+    if (p.phase == phase_ && !last && now - drawn_ < std::chrono::milliseconds(80))
+      return;
+    phase_ = p.phase;
+    drawn_ = now;
+    std::string text;
+    if (p.total) {
+      constexpr int kWidth = 30;
+      int filled = static_cast<int>(kWidth * p.done / p.total);
+      text = fmt::format("{:<12} [{}{}] {:3}%  {:.0f}/{:.0f} MB", mili::phase_name(p.phase), std::string(filled, '#'),
+                         std::string(kWidth - filled, '.'), 100 * p.done / p.total, p.done / 1e6, p.total / 1e6);
+    } else {
+      text = fmt::format("{:<12} {}", mili::phase_name(p.phase), mili::phase_summary(p.phase));
+    }
+    fmt::print(stderr, "\r\033[K{}", text);
+    std::fflush(stderr);
+    drawn_any_ = true;
+  }
+  ~ProgressLine() {
+    if (drawn_any_)
+      fmt::print(stderr, "\r\033[K");
+  }
+
+private:
+  bool on_;
+  bool drawn_any_ = false;
+  mili::Phase phase_{};
+  std::chrono::steady_clock::time_point drawn_{};
+};
+
+constexpr const char *kFooter = R"(Examples:
+  mili-compile SmolLM2-135M-Instruct.gguf -o smollm2.mili
+  mili-compile ./Qwen3-0.6B -o qwen3.mili --requests 4 --context 8192
+  mili-compile model.gguf --compile-to fuse            print the IR with its fused groups
+  mili-compile model.gguf -o m.mili --dump-phases ir/  write the IR after every phase
+  mili-compile model.gguf --explain                    why each op was fused, or not
+
+The plan states the memory it needs, exactly: weights + arena + KV for --requests sequences of --context tokens.
+Run it with mili-run, look into it with `mili-plan show`.)";
+
+std::string phase_help() {
+  std::string text = "stop after PHASE and print its IR: ";
+  for (int i = 0; i < mili::kPhaseCount - 1; ++i)
+    text += fmt::format("{}{}", i ? ", " : "", mili::phase_name(static_cast<mili::Phase>(i)));
+  return text;
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  mili::CompileOptions options;
+  std::string compile_to, explain;
+  bool quiet = false, no_merge = false;
+
+  CLI::App app{"mili-compile: compiles a transformer model (GGUF file or Hugging Face folder) to a MILI plan"};
+  app.footer(kFooter);
+  app.set_version_flag("--version", "mili-compile " MILI_VERSION);
+  app.add_option("MODEL", options.model, "a .gguf file, or a folder with config.json and safetensors")->required();
+  app.add_option("-o,--output", options.output, "the plan to write (.mili)");
+  app.add_option("--target", options.target, "what the plan runs on")->check(CLI::IsMember({"cpu"}))->capture_default_str();
+  app.add_option("--activation-dtype", options.activation_dtype, "element type of activations and of the KV cache")
+      ->check(CLI::IsMember({"f32", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--requests", options.requests, "sequences that can be live at once")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--context", options.context, "tokens per sequence [the model's own, at most 4096]")
+      ->check(CLI::Range(1, 16777216));
+  app.add_option("--prefill-tokens", options.prefill_tokens, "tokens of the largest step")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  app.add_option("--compile-to", compile_to, phase_help())->type_name("PHASE");
+  app.add_option("--dump-phases", options.dump_dir, "write the IR after each phase into this folder")->type_name("DIR");
+  app.add_option("--explain", explain, "print, for every fusion candidate, the decision and why (table or json)")
+      ->expected(0, 1)
+      ->default_str("table")
+      ->check(CLI::IsMember({"table", "json"}));
+  app.add_option("--disable-fusion", options.disabled_fusions, "leave out fusions of these kinds (names: see --explain)")
+      ->delimiter(',')
+      ->type_name("KIND,...");
+  app.add_flag("--no-merge-projections", no_merge, "keep Q, K, V and gate, up as separate products");
+  app.add_flag("-q,--quiet", quiet, "no progress and no summary");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError &e) {
+    return app.exit(e) == 0 ? 0 : kUsage;
+  }
+  options.merge_projections = !no_merge;
+  if (app.count("--explain"))
+    options.explain = explain == "json" ? mili::ExplainFormat::kJson : mili::ExplainFormat::kTable;
+  if (!compile_to.empty()) {
+    std::optional<mili::Phase> phase = mili::phase_from_name(compile_to);
+    if (!phase) {
+      fmt::print(stderr, "mili-compile: --compile-to: unknown phase '{}'; expected one of", compile_to);
+      for (int i = 0; i < mili::kPhaseCount; ++i)
+        fmt::print(stderr, "{}{}", i ? ", " : " ", mili::phase_name(static_cast<mili::Phase>(i)));
+      fmt::print(stderr, "\n");
+      return kUsage;
+    }
+    options.compile_to = *phase;
+  } else if (options.output.empty()) {
+    // Asking only for the report needs no plan.
+    if (options.explain != mili::ExplainFormat::kNone || !options.dump_dir.empty()) {
+      options.compile_to = mili::Phase::kPlanMemory;
+    } else {
+      fmt::print(stderr, "mili-compile: where to? Give -o PLAN (or --compile-to PHASE to print the IR). See --help.\n");
+      return kUsage;
+    }
+  }
+  if (options.compile_to == mili::Phase::kPack && options.output.empty()) {
+    fmt::print(stderr, "mili-compile: --compile-to pack needs -o PLAN\n");
+    return kUsage;
+  }
+
+  auto start = std::chrono::steady_clock::now();
+  mili::StatusOr<mili::CompileResult> result = [&] {
+    ProgressLine line(!quiet);
+    mili::CompileHooks hooks;
+    hooks.progress = [&](const mili::CompileProgress &p) { line.show(p); };
+    hooks.warning = [](std::string_view text) { fmt::print(stderr, "mili-compile: warning: {}\n", text); };
+    return mili::compile_model(options, hooks);
+  }();
+  if (!result.ok()) {
+    fmt::print(stderr, "mili-compile: {}\n", result.status().message());
+    return kFailed;
+  }
+  if (!result->explain.empty())
+    fmt::print("{}", result->explain);
+  else if (options.compile_to != mili::Phase::kPack && !compile_to.empty())
+    fmt::print("{}", result->ir);
+  if (options.compile_to == mili::Phase::kPack && !quiet) {
+    double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    fmt::print(stderr, "{}: {:.1f} MB in {:.1f} s\n", options.output, result->plan_bytes / 1e6, seconds);
+  }
+  return 0;
+}
