@@ -1,0 +1,78 @@
+// The compiler as a library, free of MLIR's headers: what mili-compile calls, and what a program that compiles models
+// itself would call.
+//
+//   mili::CompileOptions options;
+//   options.model = "model.gguf";
+//   options.output = "model.mili";
+//   mili::Status status = mili::compile_model(options, {});
+#pragma once
+
+#include "mili/runtime/status.h"
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mili {
+
+// The phases of compilation, in order. This enum is their documentation; `phase_summary` has a line on each.
+enum class Phase {
+  kImport,      // model file to the mili dialect
+  kOptimize,    // merged projections, tied and unused weights, canonical forms
+  kQuantize,    // retypes weights, activations and state (no passes yet: files keep their own formats)
+  kPartition,   // sharding over ranks (no passes yet: one rank)
+  kSpecialize,  // one function per bucket of (tokens, sequences, wanted rows)
+  kFuse,        // groups of one hero each, and the kernel template of each group
+  kPlanMemory,  // liveness, arena offsets, launches: the mili_plan dialect
+  kCodegen,     // kernels to object code
+  kPack,        // weights through their layouts into the plan file
+};
+inline constexpr int kPhaseCount = 9;
+
+// "import", "optimize", ..., "plan-memory", "codegen", "pack".
+std::string_view phase_name(Phase phase);
+std::string_view phase_summary(Phase phase);
+std::optional<Phase> phase_from_name(std::string_view name);
+
+enum class ExplainFormat { kNone, kTable, kJson };
+
+struct CompileOptions {
+  std::string model;                    // a .gguf file or a Hugging Face folder
+  std::string output;                   // the plan file; not needed when stopping before pack
+  std::string target = "cpu";
+  std::string activation_dtype = "f32"; // element type of activations and KV state: "f32" or "bf16"
+  uint32_t requests = 1;                // sequences that can be live at once
+  uint32_t context = 0;                 // tokens per sequence; 0: what the model was trained for, at most 4096
+  uint32_t prefill_tokens = 512;        // tokens of the largest bucket
+  std::vector<std::string> disabled_fusions;  // kinds of fusion to leave out, by the names that --explain prints
+  bool merge_projections = true;
+  Phase compile_to = Phase::kPack;      // stop after this phase and return its IR as text
+  std::string dump_dir;                 // write the IR after each phase here; empty: do not
+  ExplainFormat explain = ExplainFormat::kNone;
+};
+
+struct CompileProgress {
+  Phase phase;
+  uint64_t done = 0;   // bytes, during pack
+  uint64_t total = 0;  // 0: the phase has no measure
+  std::string_view item;
+};
+
+struct CompileHooks {
+  std::function<void(const CompileProgress &)> progress;
+  std::function<void(std::string_view)> warning;
+};
+
+struct CompileResult {
+  std::string ir;       // text of the module when compile_to is before pack
+  std::string explain;  // the report asked for
+  uint64_t plan_bytes = 0;
+};
+
+// Errors carry every diagnostic of the compiler, one a line, each naming the tensor, field or op concerned.
+StatusOr<CompileResult> compile_model(const CompileOptions &options, const CompileHooks &hooks);
+
+}  // namespace mili
