@@ -1,0 +1,120 @@
+// Engine: executes steps of a plan on a device. Everything is allocated in load(); step() allocates nothing.
+//
+//   MILI_ASSIGN_OR_RETURN(Plan plan, Plan::open(path));
+//   MILI_ASSIGN_OR_RETURN(auto engine, Engine::load(std::move(plan), {}));
+//   int32_t page = 1;
+//   StepSequence sequence{.tokens = prompt, .position = 0, .pages = {&page, 1}};
+//   MILI_ASSIGN_OR_RETURN(StepOutput out, engine->step({&sequence, 1}));
+//
+// The engine knows pages, not sequences: who owns which page is the caller's business (session.h does it).
+// An engine is used by one thread at a time.
+#pragma once
+
+#include "mili/runtime/device.h"
+#include "mili/runtime/plan.h"
+#include "mili/runtime/status.h"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace mili {
+
+struct EngineOptions {
+  CpuOptions cpu;
+  std::string function = "forward";
+  Progress progress;
+};
+
+enum class LogitRows : uint8_t {
+  kNone = 0,  // the state grows, no head is computed
+  kLast,      // the row after the sequence's last token of the step
+  kAll,       // one row per token of the step
+};
+
+// What one sequence contributes to a step.
+struct StepSequence {
+  std::span<const int32_t> tokens;  // at least one
+  int64_t position = 0;             // of tokens[0] in its sequence; positions before it are in the pages
+  std::span<const int32_t> pages;   // pages_for(position + tokens.size()) of them or more; entries in 1..kv_pages-1
+  LogitRows logits = LogitRows::kLast;
+};
+
+struct StepOutput {
+  // f32 [rows][vocab]: for each sequence in order, its rows in order. In host memory, valid until the next step.
+  const float *logits = nullptr;
+  int64_t rows = 0;
+  int64_t vocab = 0;
+  uint32_t bucket = 0;  // which bucket ran
+
+  std::span<const float> row(int64_t index) const { return {logits + index * vocab, static_cast<size_t>(vocab)}; }
+};
+
+// Bounds of one bucket of the engine's function.
+struct BucketBounds {
+  std::string name;
+  int64_t tokens = 0;
+  int64_t sequences = 0;
+  int64_t logit_rows = 0;
+};
+
+// Time per launch, summed over the steps since profiling began.
+struct LaunchProfile {
+  std::string name;    // the group's name in the model
+  std::string kernel;  // the symbol
+  std::string bucket;
+  uint64_t calls = 0;
+  double seconds = 0;
+  uint64_t bytes = 0;  // expected per call at the bucket's bound
+  uint64_t flops = 0;
+};
+
+class Engine {
+public:
+  // The plan moves in: weights are used where it maps them.
+  static StatusOr<std::unique_ptr<Engine>> load(Plan plan, const EngineOptions &options = {});
+  // The same on a device of the caller's.
+  static StatusOr<std::unique_ptr<Engine>> load(Plan plan, std::unique_ptr<Device> device,
+                                                const EngineOptions &options = {});
+  ~Engine();
+  Engine(const Engine &) = delete;
+  Engine &operator=(const Engine &) = delete;
+
+  const Plan &plan() const;
+  Device &device();
+  const Module &module() const;
+  int64_t vocab() const;
+  int64_t context() const;   // tokens a sequence can have
+  int64_t requests() const;  // sequences that can be live at once
+  int64_t kv_pages() const;  // page 0, scratch, included
+  std::span<const BucketBounds> buckets() const;
+  // Largest bounds over the buckets: no step can have more of each.
+  const BucketBounds &largest() const;
+
+  // Index of the smallest bucket (fewest tokens, then sequences, then logit rows) that fits; InvalidArgument where
+  // none.
+  StatusOr<uint32_t> pick_bucket(int64_t tokens, int64_t sequences, int64_t logit_rows) const;
+
+  // Runs one step. InvalidArgument for a token outside the vocabulary, a position beyond the context, a page that is
+  // missing or out of range, or a step larger than every bucket; nothing has changed then.
+  StatusOr<StepOutput> step(std::span<const StepSequence> sequences);
+
+  // For state pools: the same page in every paged state.
+  Status copy_page(int32_t to, int32_t from);
+  Status clear_page(int32_t page);
+
+  // Times every launch of the following steps (which makes them a little slower); false ends it and forgets.
+  void set_profiling(bool on);
+  std::vector<LaunchProfile> profile() const;
+  // Device allocations since load() returned: 0.
+  uint64_t allocations_after_load() const;
+
+private:
+  struct Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace mili
