@@ -1,9 +1,11 @@
 //===- MiliAttrs.cpp - attributes of the mili dialect -----------------------===//
-#include "mili/IR/MiliDialect.h"
+#include "ParamAssembly.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
 #include "llvm/ADT/TypeSwitch.h"
+
+#include <cmath>
 
 using namespace mlir;
 using namespace mlir::mili;
@@ -79,33 +81,71 @@ LogicalResult ParamAttr::verify(function_ref<InFlightDiagnostic()> emitError, Ar
   return success();
 }
 
-Attribute ParamAttr::parse(AsmParser &parser, Type) {
+ParseResult mlir::mili::parseParamBody(AsmParser &parser, ParamAttr &param) {
   SmallVector<PieceAttr> pieces;
   int64_t interleave = 0;
-  if (parser.parseLess())
-    return {};
   do {
     if (succeeded(parser.parseOptionalKeyword("interleave"))) {
       if (parser.parseEqual() || parser.parseInteger(interleave))
-        return {};
+        return failure();
       break;
     }
     FailureOr<PieceAttr> piece = parsePiece(parser);
     if (failed(piece))
-      return {};
+      return failure();
     pieces.push_back(*piece);
   } while (succeeded(parser.parseOptionalComma()));
-  if (parser.parseGreater())
+  param = parser.getChecked<ParamAttr>(parser.getContext(), pieces, interleave);
+  return success(param != nullptr);
+}
+
+void mlir::mili::printParamBody(AsmPrinter &printer, ParamAttr param) {
+  llvm::interleaveComma(param.getPieces(), printer, [&](PieceAttr piece) { printPiece(printer, piece); });
+  if (param.getInterleave())
+    printer << ", interleave = " << param.getInterleave();
+}
+
+Attribute ParamAttr::parse(AsmParser &parser, Type) {
+  ParamAttr param;
+  if (parser.parseLess() || parseParamBody(parser, param) || parser.parseGreater())
     return {};
-  return parser.getChecked<ParamAttr>(parser.getContext(), pieces, interleave);
+  return param;
 }
 
 void ParamAttr::print(AsmPrinter &printer) const {
   printer << '<';
-  llvm::interleaveComma(getPieces(), printer, [&](PieceAttr piece) { printPiece(printer, piece); });
-  if (getInterleave())
-    printer << ", interleave = " << getInterleave();
+  printParamBody(printer, *this);
   printer << '>';
+}
+
+LogicalResult mlir::mili::verifyParamShape(Operation *op, ParamAttr param, ShapedType type) {
+  if (type.getRank() == 0)
+    return op->emitOpError() << "expected a weight of rank 1 or more, found " << type;
+  if (auto block = dyn_cast<BlockType>(type.getElementType()))
+    if (type.getShape().back() % block.getBlockElements() != 0)
+      return op->emitOpError() << "expected an innermost dimension that is a multiple of the " << block << " block's "
+                               << block.getBlockElements() << " elements, found " << type;
+  // Only ranges tell their height before the file is read; a whole piece has at least one row.
+  int64_t rows = type.getDimSize(0), known = 0, whole = 0;
+  for (PieceAttr piece : param.getPieces()) {
+    if (piece.getEnd() == -1)
+      ++whole;
+    else
+      known += piece.getEnd() - piece.getBegin();
+  }
+  if (whole == 0 ? known != rows : known + whole > rows)
+    return op->emitOpError() << "expected pieces of " << rows << " rows in all for " << type << ", found " << known
+                             << (whole ? " rows in ranges beside whole tensors" : " rows");
+  if (int64_t run = param.getInterleave()) {
+    if (rows % (2 * run) != 0)
+      return op->emitOpError() << "expected rows that are a multiple of 2 * interleave = " << 2 * run << ", found "
+                               << rows;
+    for (PieceAttr piece : param.getPieces())
+      if (piece.getEnd() != -1 && piece.getEnd() - piece.getBegin() != rows / 2)
+        return op->emitOpError() << "expected interleaved pieces of " << rows / 2 << " rows each, found "
+                                 << piece.getEnd() - piece.getBegin() << " in \"" << piece.getName() << "\"";
+  }
+  return success();
 }
 
 std::string ParamAttr::getDisplayName() const {
@@ -126,12 +166,26 @@ LogicalResult RopeAttr::verify(function_ref<InFlightDiagnostic()> emitError, Str
     return emitError() << "rope: needs at least one frequency";
   if (!amplitude.getType().isF32())
     return emitError() << "rope: amplitude must be f32, found " << amplitude.getType();
+  if (!amplitude.getValue().isFinite() ||
+      !llvm::all_of(frequencies.asArrayRef(), [](float f) { return std::isfinite(f); }))
+    return emitError() << "rope: amplitude and frequencies must be finite";
   return success();
 }
 
 LogicalResult WindowAttr::verify(function_ref<InFlightDiagnostic()> emitError, int64_t tokens) {
   if (tokens <= 0)
     return emitError() << "window mask: tokens must be positive, found " << tokens;
+  return success();
+}
+
+LogicalResult StageAttr::verify(function_ref<InFlightDiagnostic()> emitError, StringRef name, int64_t tiles, RowCount,
+                                int64_t rowsPerTile, int64_t scratch) {
+  if (name.empty())
+    return emitError() << "stage: its name is empty";
+  if (tiles <= 0 || rowsPerTile <= 0 || scratch < 0)
+    return emitError() << "stage \"" << name
+                       << "\": tiles and rows per tile must be positive and scratch not negative, "
+                       << "found tiles = " << tiles << ", rows per tile = " << rowsPerTile << ", scratch = " << scratch;
   return success();
 }
 

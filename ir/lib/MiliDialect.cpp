@@ -42,6 +42,7 @@ void MiliDialect::initialize() {
 #define GET_OP_LIST
 #include "mili/IR/MiliOps.cpp.inc"
       >();
+  attachSharding();
   addInterfaces<MiliAsmInterface>();
 }
 

@@ -1,6 +1,8 @@
 //===- MiliPlan.cpp - the mili_plan dialect ---------------------------------===//
 #include "mili/IR/MiliPlan.h"
 
+#include "ParamAssembly.h"
+
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
 #include "llvm/ADT/TypeSwitch.h"
@@ -8,6 +10,9 @@
 using namespace mlir;
 using namespace mlir::mili;
 using namespace mlir::mili::plan;
+
+/// Slices of the arena begin at multiples of this many bytes.
+static constexpr int64_t kSliceAlignment = 256;
 
 #include "mili/IR/MiliPlanDialect.cpp.inc"
 #include "mili/IR/MiliPlanEnums.cpp.inc"
@@ -31,12 +36,80 @@ void MiliPlanDialect::initialize() {
       >();
 }
 
+//===- Verification ----------------------------------------------------------===//
+
+LogicalResult mlir::mili::plan::WeightOp::verify() {
+  return verifyParamShape(*this, getParam(), cast<ShapedType>(getType()));
+}
+
+LogicalResult KernelOp::verify() {
+  Block &body = getBody().front();
+  if (getStages().empty())
+    return emitOpError() << "expected at least one stage, found none";
+  for (Attribute layout : getWeightLayouts())
+    if (!isa<StringAttr>(layout))
+      return emitOpError() << "expected layouts that are strings, found " << layout;
+  if (body.empty() || !isa<YieldOp>(body.back()))
+    return emitOpError() << "expected a body that ends in mili.yield, found "
+                         << (body.empty() ? StringRef("an empty one") : body.back().getName().getStringRef());
+  if (llvm::none_of(body, [&](Operation &op) { return op.getName().getStringRef() == getHero(); }))
+    return emitOpError() << "expected the hero \"" << getHero() << "\" among the ops of the body, found none";
+  return success();
+}
+
 LogicalResult BucketOp::verify() {
+  auto signedAttr = [](uint64_t value) { return static_cast<int64_t>(value); };
+  int64_t arena = signedAttr(getArena()), lowerBound = signedAttr(getLowerBound()), logits = signedAttr(getLogits());
+  if (arena < 0 || lowerBound < 0 || lowerBound > arena)
+    return emitOpError() << "expected 0 <= lower_bound <= arena bytes, found lower_bound = " << lowerBound
+                         << ", arena = " << arena;
+  if (logits < 0 || logits % kSliceAlignment != 0 || (logits >= arena && logits != 0))
+    return emitOpError() << "expected logits at a multiple of " << kSliceAlignment << " within the arena of " << arena
+                         << " bytes, found offset " << logits;
+  for (Operation &op : getBody().front())
+    if (!isa<LaunchOp>(op))
+      return (emitOpError() << "expected only mili_plan.launch in its body, found " << op.getName())
+                 .attachNote(op.getLoc())
+             << "found here";
   return success();
 }
+
 LogicalResult LaunchOp::verify() {
+  auto arena = static_cast<int64_t>(cast<BucketOp>((*this)->getParentOp()).getArena());
+  for (auto [index, arg] : llvm::enumerate(getArgs())) {
+    if (isa<WeightRefAttr, StateRefAttr>(arg))
+      continue;
+    auto slice = dyn_cast<ArenaAttr>(arg);
+    if (!slice)
+      return emitOpError() << "expected argument #" << index
+                           << " to be an arena slice, a weight_ref or a state_ref, found " << arg;
+    if (slice.getOffset() < 0 || slice.getOffset() % kSliceAlignment != 0)
+      return emitOpError() << "expected argument #" << index << " at an offset that is a multiple of "
+                           << kSliceAlignment << " bytes, found " << slice.getOffset();
+    // Not `offset + size > arena`: the sum may overflow.
+    if (slice.getSize() <= 0 || slice.getOffset() > arena || slice.getSize() > arena - slice.getOffset())
+      return emitOpError() << "expected argument #" << index << " within the bucket's arena of " << arena
+                           << " bytes, found " << slice.getOffset() << " + " << slice.getSize();
+  }
   return success();
 }
+
 LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  auto kernel = symbols.lookupNearestSymbolFrom<KernelOp>(*this, getKernelAttr());
+  if (!kernel)
+    return emitOpError() << "refers to " << getKernelAttr() << ", which is not a mili_plan.kernel of this module";
+  if (getStage() >= kernel.getStages().size())
+    return emitOpError() << "expected a stage of " << getKernelAttr() << " below " << kernel.getStages().size()
+                         << ", found " << getStage();
+  for (auto [index, arg] : llvm::enumerate(getArgs())) {
+    if (auto weight = dyn_cast<WeightRefAttr>(arg))
+      if (!symbols.lookupNearestSymbolFrom<plan::WeightOp>(*this, weight.getWeight()))
+        return emitOpError() << "argument #" << index << " refers to " << weight.getWeight()
+                             << ", which is not a mili_plan.weight of this module";
+    if (auto state = dyn_cast<StateRefAttr>(arg))
+      if (!symbols.lookupNearestSymbolFrom<StateOp>(*this, state.getState()))
+        return emitOpError() << "argument #" << index << " refers to " << state.getState()
+                             << ", which is not a mili.state of this module";
+  }
   return success();
 }

@@ -117,6 +117,7 @@ def Mili_StageAttr : Mili_Attr<"Stage", "stage"> {
   let parameters = (ins StringRefParameter<>:$name, "int64_t":$tiles, EnumParameter<Mili_RowCount>:$per,
                         "int64_t":$rowsPerTile, DefaultValuedParameter<"int64_t", "0">:$scratch);
   let assemblyFormat = "`<` $name `,` `tiles` `=` $tiles `per` $per `by` $rowsPerTile (`,` `scratch` `=` $scratch^)? `>`";
+  let genVerifyDecl = 1;
 }
 
 #endif

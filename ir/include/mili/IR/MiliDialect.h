@@ -3,7 +3,6 @@
 #define MILI_IR_MILIDIALECT_H
 
 #include "mlir/Bytecode/BytecodeOpInterface.h"
-#include "mlir/Dialect/Shard/Interfaces/ShardingInterface.h"
 #include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/BuiltinTypes.h"
 #include "mlir/IR/Dialect.h"
@@ -24,4 +23,9 @@
 #define GET_OP_CLASSES
 #include "mili/IR/MiliOps.h.inc"
 
-#endif // MILI_IR_MILIDIALECT_H
+namespace mlir::mili {
+/// Bytes of a statically shaped tensor as it is stored: whole blocks for a `!mili.block` element type.
+uint64_t getStorageBytes(ShapedType type);
+}  // namespace mlir::mili
+
+#endif  // MILI_IR_MILIDIALECT_H

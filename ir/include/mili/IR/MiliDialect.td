@@ -31,6 +31,7 @@ def Mili_Dialect : Dialect {
   private:
     void registerTypes();
     void registerAttributes();
+    void attachSharding();
   public:
   }];
 }

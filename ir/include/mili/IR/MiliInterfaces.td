@@ -13,14 +13,15 @@ def FusibleOpInterface : OpInterface<"FusibleOp"> {
   }];
   let methods = [
     InterfaceMethod<[{Priority as the hero of a group: 0 cannot be one; of two candidates the higher leads. Products and
-      attention are 100, row operations (norms) 50, element-wise ops 10.}],
+      attention are 100, embedding 60, row operations (norms) 50, rope and appends 20, element-wise ops 10.}],
       "unsigned", "getHeroPriority", (ins), "", "return 10;">,
     InterfaceMethod<[{Whether this op may run in the prologue of `use.getOwner()`, producing that operand.}],
       "bool", "isPrologueFor", (ins "::mlir::OpOperand &":$use), "", "return false;">,
     InterfaceMethod<[{Whether this op may run in the epilogue of `producer`, consuming one of its results. Asked of
-      chains too: `producer` is then the hero or an epilogue op already taken.}],
+      chains too: `producer` is then the hero or an epilogue op already taken. False when no operand comes from it.}],
       "bool", "isEpilogueFor", (ins "::mlir::Operation *":$producer), "", "return false;">,
-    InterfaceMethod<[{Output features that the op needs together in one tile, e.g. a head for RoPE; 1 when element-wise.}],
+    InterfaceMethod<[{Features of the hero's result, counted from a multiple of this number, that the op needs together in one
+      tile, e.g. a head for RoPE; 1 when element-wise.}],
       "int64_t", "getEpilogueGranularity", (ins), "", "return 1;">
   ];
 }
@@ -31,7 +32,9 @@ def CostedOpInterface : OpInterface<"CostedOp"> {
     for the head), `context` the mean tokens of context per sequence.}];
   let methods = [
     InterfaceMethod<"Floating-point operations.", "uint64_t", "getFlops", (ins "int64_t":$rows, "int64_t":$context)>,
-    InterfaceMethod<"Bytes that must be read of weights and state, excluding activations.",
+    InterfaceMethod<[{Bytes that must be read of weights and state, excluding activations. A weight counts as it is stored, blocks for a
+      dequantized one (so `mili.dequant` itself counts nothing). State counts once per sequence: the function's bucket says
+      how many there are; without one each row is taken for a sequence of its own.}],
       "uint64_t", "getFixedBytes", (ins "int64_t":$rows, "int64_t":$context), "", "return 0;">
   ];
 }

@@ -9,18 +9,24 @@ include "mili/IR/MiliInterfaces.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 include "mlir/Interfaces/InferTypeOpInterface.td"
 include "mlir/Interfaces/ControlFlowInterfaces.td"
-include "mlir/IR/SymbolInterfaces.td"
+include "mlir/IR/OpAsmInterface.td"
 include "mlir/IR/RegionKindInterface.td"
-include "mlir/Dialect/Shard/Interfaces/ShardingInterface.td"
+include "mlir/IR/SymbolInterfaces.td"
 
 class Mili_Op<string mnemonic, list<Trait> traits = []> : Op<Mili_Dialect, mnemonic, traits>;
 
+defvar Mili_NamedResult = DeclareOpInterfaceMethods<OpAsmOpInterface, ["getAsmResultNames"]>;
+
 // A token-wise or token-mixing computation without side effects that fusion, costs and partitioning can reason about.
 // State is threaded as values, so even appends are pure; the verifier keeps each version used at most once by an append.
-class Mili_ComputeOp<string mnemonic, list<Trait> traits = []>
-    : Mili_Op<mnemonic, !listconcat([Pure, DeclareOpInterfaceMethods<FusibleOpInterface>,
-                                     DeclareOpInterfaceMethods<CostedOpInterface>,
-                                     DeclareOpInterfaceMethods<ShardingInterface>], traits)>;
+// How ops are split over ranks (upstream's ShardingInterface) is attached to them in lib/MiliSharding.cpp.
+// `fusion` lists the FusibleOp methods that the op answers itself; the others keep the interface's defaults (an
+// element-wise hero that fuses with nothing).
+class Mili_ComputeOp<string mnemonic, list<string> fusion, list<Trait> traits = []>
+    : Mili_Op<mnemonic, !listconcat([Pure, DeclareOpInterfaceMethods<FusibleOpInterface, fusion>], traits)>;
+// Costs of ops that read weights or state, and of those that read activations alone.
+defvar Mili_ReadsFixed = DeclareOpInterfaceMethods<CostedOpInterface, ["getFixedBytes"]>;
+defvar Mili_ReadsActivations = DeclareOpInterfaceMethods<CostedOpInterface>;
 
 //===- State -----------------------------------------------------------------===//
 
@@ -31,20 +37,20 @@ def Mili_StateOp : Mili_Op<"state", [Symbol]> {
   let assemblyFormat = "$sym_name `:` $type attr-dict";
 }
 
-def Mili_StateGetOp : Mili_Op<"state_get", [DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+def Mili_StateGetOp : Mili_Op<"state_get", [MemoryEffects<[MemRead]>, DeclareOpInterfaceMethods<SymbolUserOpInterface>, Mili_NamedResult]> {
   let summary = "The version of a state at the start of the step";
   let arguments = (ins FlatSymbolRefAttr:$state);
   let results = (outs Mili_State:$result);
   let assemblyFormat = "$state `:` type($result) attr-dict";
 }
 
-def Mili_StateSetOp : Mili_Op<"state_set", [DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+def Mili_StateSetOp : Mili_Op<"state_set", [MemoryEffects<[MemWrite]>, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "Makes a version the state at the end of the step";
   let arguments = (ins FlatSymbolRefAttr:$state, Mili_State:$value);
   let assemblyFormat = "$state `,` $value `:` type($value) attr-dict";
 }
 
-def Mili_KvAppendOp : Mili_ComputeOp<"kv_append", [AllTypesMatch<["kv", "result"]>]> {
+def Mili_KvAppendOp : Mili_ComputeOp<"kv_append", ["getHeroPriority", "isEpilogueFor"], [Mili_ReadsActivations, AllTypesMatch<["kv", "result"]>, Mili_NamedResult]> {
   let summary = "Appends the step's keys and values";
   let description = [{
     k: `[T][heads * k]`, v: `[T][heads * v]`. Row t goes to position `positions[t]` of sequence `segments[t]`. A version
@@ -58,30 +64,41 @@ def Mili_KvAppendOp : Mili_ComputeOp<"kv_append", [AllTypesMatch<["kv", "result"
 
 //===- Weights ---------------------------------------------------------------===//
 
-def Mili_WeightOp : Mili_Op<"weight", [Pure]> {
+def Mili_WeightOp : Mili_Op<"weight", [Pure, Mili_NamedResult]> {
   let summary = "A weight of the model, by name";
   let description = [{
     `layout` is set by the target's kernel selection: the order in which the packing stage writes the bytes.
-    `mili.weight #mili.param<"model.norm.weight"> : tensor<576xf32>`
+    The inside of a `#mili.param` is written without its brackets. Shapes are `[out][in]`, outermost first.
+
+    ```mlir
+    %g  = mili.weight "model.norm.weight" : tensor<576xf32>
+    %qkv = mili.weight "q_proj.weight", "k_proj.weight", "v_proj.weight" : tensor<960x576xbf16>
+    %gu = mili.weight "gate_proj.weight", "up_proj.weight", interleave = 16 : tensor<3072x576x!mili.block<q4_1>>
+    %q  = mili.weight "qkv_proj.weight"[0 : 576] layout "panel16" : tensor<576x576xf32>
+    ```
   }];
   let arguments = (ins Mili_ParamAttr:$param, OptionalAttr<StrAttr>:$layout);
-  let results = (outs AnyRankedTensor:$result);
-  let assemblyFormat = "$param (`layout` $layout^)? `:` type($result) attr-dict";
+  let results = (outs Mili_Stored:$result);
+  let assemblyFormat = "custom<ParamBody>($param) (`layout` $layout^)? `:` type($result) attr-dict";
   let hasVerifier = 1;
 }
 
-def Mili_DequantOp : Mili_ComputeOp<"dequant"> {
+def Mili_DequantOp : Mili_ComputeOp<"dequant", ["getHeroPriority", "isPrologueFor"], [Mili_ReadsActivations]> {
   let summary = "An ordinary tensor from block-quantized storage; fuses into its consumer";
-  let arguments = (ins AnyRankedTensor:$storage);
-  let results = (outs AnyRankedTensor:$result);
+  let description = [{
+    storage `[out][in]` of `!mili.block`, result the same shape of floats. It feeds the weight of `mili.linear` or
+    `mili.logits` or the table of `mili.embedding`, and nothing else of this dialect.
+  }];
+  let arguments = (ins Mili_Stored:$storage);
+  let results = (outs Mili_Matrix:$result);
   let assemblyFormat = "$storage attr-dict `:` type($storage) `->` type($result)";
   let hasVerifier = 1;
 }
 
-def Mili_EmbeddingOp : Mili_ComputeOp<"embedding"> {
+def Mili_EmbeddingOp : Mili_ComputeOp<"embedding", ["getHeroPriority"], [Mili_ReadsFixed]> {
   let summary = "Rows of the table by token id";
   let description = "tokens: `[T]` i32, table: `[vocab][features]`, result `[T][features]`.";
-  let arguments = (ins TensorOf<[I32]>:$tokens, AnyRankedTensor:$table);
+  let arguments = (ins Mili_Tokens:$tokens, Mili_Matrix:$table);
   let results = (outs Mili_Activation2D:$result);
   let assemblyFormat = "$tokens `,` $table attr-dict `:` type($tokens) `,` type($table) `->` type($result)";
   let hasVerifier = 1;
@@ -89,27 +106,27 @@ def Mili_EmbeddingOp : Mili_ComputeOp<"embedding"> {
 
 //===- Products --------------------------------------------------------------===//
 
-def Mili_LinearOp : Mili_ComputeOp<"linear"> {
+def Mili_LinearOp : Mili_ComputeOp<"linear", ["getHeroPriority"], [Mili_ReadsFixed]> {
   let summary = "y = x * w^T (+ bias), accumulated in f32";
   let description = "x: `[T][in]`, w: `[out][in]`, bias: `[out]`, result `[T][out]`.";
-  let arguments = (ins Mili_Activation2D:$input, AnyRankedTensor:$weight, Optional<AnyRankedTensor>:$bias);
+  let arguments = (ins Mili_Activation2D:$input, Mili_Matrix:$weight, Optional<Mili_Vector>:$bias);
   let results = (outs Mili_Activation2D:$result);
-  let assemblyFormat = "$input `,` $weight (`bias` $bias^ `:` type($bias))? attr-dict `:` type($input) `,` type($weight) `->` type($result)";
+  let assemblyFormat = "$input `,` $weight (`bias` $bias^)? attr-dict `:` type($input) `,` type($weight) (`,` type($bias)^)? `->` type($result)";
   let hasVerifier = 1;
 }
 
-def Mili_LogitsOp : Mili_ComputeOp<"logits"> {
+def Mili_LogitsOp : Mili_ComputeOp<"logits", ["getHeroPriority"], [Mili_ReadsFixed]> {
   let summary = "The head, on the rows of the batch that want logits";
   let description = "x: `[T][in]`, w: `[vocab][in]`, result f32 `[R][vocab]`: row r is token `logit_tokens[r]`.";
-  let arguments = (ins Mili_Activation2D:$input, AnyRankedTensor:$weight, Mili_BatchType:$batch);
-  let results = (outs TensorOf<[F32]>:$result);
+  let arguments = (ins Mili_Activation2D:$input, Mili_Matrix:$weight, Mili_BatchType:$batch);
+  let results = (outs Mili_Logits2D:$result);
   let assemblyFormat = "$input `,` $weight `,` $batch attr-dict `:` type($input) `,` type($weight) `->` type($result)";
   let hasVerifier = 1;
 }
 
 //===- Attention -------------------------------------------------------------===//
 
-def Mili_RopeOp : Mili_ComputeOp<"rope", [AllTypesMatch<["input", "result"]>]> {
+def Mili_RopeOp : Mili_ComputeOp<"rope", ["getHeroPriority", "isEpilogueFor", "getEpilogueGranularity"], [Mili_ReadsActivations, AllTypesMatch<["input", "result"]>]> {
   let summary = "Rotates each head by its token's position";
   let description = "input `[T][heads * width]`; the first 2 * |frequencies| elements of each head rotate.";
   let arguments = (ins Mili_Activation2D:$input, Mili_BatchType:$batch, I64Attr:$heads, Mili_RopeAttr:$rope);
@@ -118,7 +135,7 @@ def Mili_RopeOp : Mili_ComputeOp<"rope", [AllTypesMatch<["input", "result"]>]> {
   let hasVerifier = 1;
 }
 
-def Mili_AttentionOp : Mili_ComputeOp<"attention"> {
+def Mili_AttentionOp : Mili_ComputeOp<"attention", ["getHeroPriority"], [Mili_ReadsFixed]> {
   let summary = "Softmax attention of the step's queries over paged state";
   let description = [{
     query `[T][heads * k]`, result `[T][heads * v]`. `heads` is a multiple of the state's KV heads; query head h reads KV
@@ -133,26 +150,26 @@ def Mili_AttentionOp : Mili_ComputeOp<"attention"> {
 
 //===- Row and element-wise operations ---------------------------------------===//
 
-def Mili_RmsNormOp : Mili_ComputeOp<"rms_norm", [AllTypesMatch<["input", "result"]>]> {
+def Mili_RmsNormOp : Mili_ComputeOp<"rms_norm", ["getHeroPriority", "isPrologueFor", "isEpilogueFor", "getEpilogueGranularity"], [Mili_ReadsFixed, AllTypesMatch<["input", "result"]>]> {
   let summary = "x / sqrt(mean(x^2) + eps) * g over each segment of a row";
   let description = [{
     input `[T][n * d]`, weight `[d]`: each of the n segments of d features is normalized on its own, so the same op is the
     layer norm (n = 1) and the per-head query/key norm (n = heads). Statistics in f32. (arXiv 1910.07467)
   }];
-  let arguments = (ins Mili_Activation2D:$input, AnyRankedTensor:$weight, F32Attr:$eps);
+  let arguments = (ins Mili_Activation2D:$input, Mili_Vector:$weight, F32Attr:$eps);
   let results = (outs Mili_Activation2D:$result);
   let assemblyFormat = "$input `,` $weight `eps` $eps attr-dict `:` type($input) `,` type($weight)";
   let hasVerifier = 1;
 }
 
-def Mili_AddOp : Mili_ComputeOp<"add", [Commutative, SameOperandsAndResultType]> {
+def Mili_AddOp : Mili_ComputeOp<"add", ["isPrologueFor", "isEpilogueFor"], [Mili_ReadsActivations, Commutative, SameOperandsAndResultType]> {
   let summary = "Element-wise sum";
   let arguments = (ins Mili_Activation2D:$lhs, Mili_Activation2D:$rhs);
   let results = (outs Mili_Activation2D:$result);
   let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($result)";
 }
 
-def Mili_ScaleOp : Mili_ComputeOp<"scale", [SameOperandsAndResultType]> {
+def Mili_ScaleOp : Mili_ComputeOp<"scale", ["isPrologueFor", "isEpilogueFor"], [Mili_ReadsActivations, SameOperandsAndResultType]> {
   let summary = "Multiplies every element by a constant";
   let arguments = (ins Mili_Activation2D:$input, F32Attr:$factor);
   let results = (outs Mili_Activation2D:$result);
@@ -161,21 +178,21 @@ def Mili_ScaleOp : Mili_ComputeOp<"scale", [SameOperandsAndResultType]> {
   let hasCanonicalizer = 1;
 }
 
-def Mili_ActivationOp : Mili_ComputeOp<"activation", [SameOperandsAndResultType]> {
+def Mili_ActivationOp : Mili_ComputeOp<"activation", ["isPrologueFor", "isEpilogueFor"], [Mili_ReadsActivations, SameOperandsAndResultType]> {
   let summary = "A scalar activation on every element";
   let arguments = (ins Mili_Activation2D:$input, Mili_ActivationAttr:$function);
   let results = (outs Mili_Activation2D:$result);
   let assemblyFormat = "$function $input attr-dict `:` type($result)";
 }
 
-def Mili_GatedOp : Mili_ComputeOp<"gated", [SameOperandsAndResultType]> {
+def Mili_GatedOp : Mili_ComputeOp<"gated", ["isPrologueFor", "isEpilogueFor", "getEpilogueGranularity"], [Mili_ReadsActivations, SameOperandsAndResultType]> {
   let summary = "activation(gate) * up";
   let arguments = (ins Mili_Activation2D:$gate, Mili_Activation2D:$up, Mili_ActivationAttr:$function);
   let results = (outs Mili_Activation2D:$result);
   let assemblyFormat = "$function $gate `,` $up attr-dict `:` type($result)";
 }
 
-def Mili_SplitOp : Mili_ComputeOp<"split"> {
+def Mili_SplitOp : Mili_ComputeOp<"split", ["isEpilogueFor", "getEpilogueGranularity"], [Mili_ReadsActivations]> {
   let summary = "Splits the features of each row";
   let description = [{
     Without `interleave`, results are consecutive ranges of features. With `interleave = n` there are two results of equal
@@ -185,6 +202,7 @@ def Mili_SplitOp : Mili_ComputeOp<"split"> {
   let results = (outs Variadic<Mili_Activation2D>:$results);
   let assemblyFormat = "$input (`interleave` $interleave^)? attr-dict `:` type($input) `->` type($results)";
   let hasVerifier = 1;
+  let hasFolder = 1;
 }
 
 //===- Groups ----------------------------------------------------------------===//
@@ -193,7 +211,7 @@ def Mili_GroupOp : Mili_Op<"group", [IsolatedFromAbove, SingleBlock, NoTerminato
   let summary = "A fused region: one hero, its prologue and epilogue; becomes one kernel template instance";
   let description = [{
     Operands are activations, weights, states and the batch; the body computes on block arguments of the same types and
-    ends in `mili.yield`. Values inside a group stay f32 and are rounded at its edges. Kernel selection adds `kernel`
+    ends in `mili.yield`. `hero` is the name of the op of the body that leads (the first of that name). Values inside a group stay f32 and are rounded at its edges. Kernel selection adds `kernel`
     (the template), `stages` (its launches) and `arena_scratch` (bytes it needs in the arena beyond its results).
 
     ```mlir
@@ -220,11 +238,12 @@ def Mili_GroupOp : Mili_Op<"group", [IsolatedFromAbove, SingleBlock, NoTerminato
   }];
 }
 
-def Mili_YieldOp : Mili_Op<"yield", [Pure, Terminator, ReturnLike, HasParent<"GroupOp">]> {
-  let summary = "Results of a group";
+def Mili_YieldOp : Mili_Op<"yield", [Pure, Terminator, ReturnLike]> {
+  let summary = "Results of a group, or of the kernel that groups became (`mili_plan.kernel`)";
   let arguments = (ins Variadic<AnyType>:$operands);
   let assemblyFormat = "($operands^ `:` type($operands))? attr-dict";
   let builders = [OpBuilder<(ins), [{ /* a group without results */ }]>];
+  let hasVerifier = 1;
 }
 
 #endif

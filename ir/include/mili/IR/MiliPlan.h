@@ -11,4 +11,4 @@
 #define GET_OP_CLASSES
 #include "mili/IR/MiliPlanOps.h.inc"
 
-#endif // MILI_IR_MILIPLAN_H
+#endif  // MILI_IR_MILIPLAN_H

@@ -44,16 +44,19 @@ def MiliPlan_StateRefAttr : MiliPlan_Attr<"StateRef", "state_ref"> {
 
 def MiliPlan_WeightOp : MiliPlan_Op<"weight", [Symbol]> {
   let summary = "A weight that the plan carries";
-  let description = "`mili_plan.weight @w0 #mili.param<\"a.weight\"> layout \"panel16\" : tensor<128x128xbf16>`";
-  let arguments = (ins SymbolNameAttr:$sym_name, Mili_ParamAttr:$param, StrAttr:$layout, TypeAttr:$type);
-  let assemblyFormat = "$sym_name $param `layout` $layout `:` $type attr-dict";
+  let description = "`mili_plan.weight @w0 \"a.weight\" layout \"panel16\" : tensor<128x128xbf16>`";
+  let arguments = (ins SymbolNameAttr:$sym_name, Mili_ParamAttr:$param, StrAttr:$layout, TypeAttrOf<Mili_Stored>:$type);
+  let assemblyFormat = "$sym_name custom<ParamBody>($param) `layout` $layout `:` $type attr-dict";
+  let hasVerifier = 1;
 }
 
 def MiliPlan_KernelOp : MiliPlan_Op<"kernel", [Symbol, IsolatedFromAbove, SingleBlock, NoTerminator]> {
   let summary = "A group's body as a kernel, shared by structurally equal groups";
   let description = [{
-    `template` names the KernelTemplate, `stages` its launches. The body is the group's; its block arguments are the launch's
-    arguments in order (without the batch), followed in a launch by the group's results and then its arena scratch.
+    `template` names the KernelTemplate, `stages` its launches. The body is the group's, with its block arguments and its
+    `mili.yield`. A launch's arguments are the block arguments in order without the batch (which every kernel gets by
+    itself), then the yielded values in order without states (which are updated in place), then the arena scratch if the
+    template wants any.
     Each stage becomes one symbol `<name>` or, when there are several, `<name>.<stage>`.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$kernel_template, StrAttr:$hero,
@@ -61,6 +64,7 @@ def MiliPlan_KernelOp : MiliPlan_Op<"kernel", [Symbol, IsolatedFromAbove, Single
                        ArrayAttr:$weight_layouts);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = "$sym_name `template` $kernel_template `hero` $hero `stages` $stages `bucket` $bucket `layouts` $weight_layouts attr-dict-with-keyword $body";
+  let hasVerifier = 1;
 }
 
 def MiliPlan_BucketOp : MiliPlan_Op<"bucket", [Symbol, SingleBlock, NoTerminator, NoRegionArguments]> {

@@ -75,6 +75,19 @@ def Mili_BlockType : Mili_Type<"Block", "block"> {
 }
 
 def Mili_State : AnyTypeOf<[Mili_KvType, Mili_RecurrentType], "state type">;
-def Mili_Activation2D : TensorOf<[F32, BF16, F16]>;
+
+// One row of N features per token (or per wanted row), N known: `tensor<?xN>`.
+def Mili_Activation2D : RankedTensorOf<[F32, BF16, F16], [HasAnyRankOfPred<[2]>,
+  CPred<"!::mlir::ShapedType::isDynamic(::llvm::cast<::mlir::RankedTensorType>($_self).getDimSize(1))">],
+  "[rows][features] tensor with static features">;
+def Mili_Logits2D : RankedTensorOf<[F32], [HasAnyRankOfPred<[2]>,
+  CPred<"!::mlir::ShapedType::isDynamic(::llvm::cast<::mlir::RankedTensorType>($_self).getDimSize(1))">],
+  "[rows][vocab] tensor with a static vocabulary">;
+def Mili_Tokens : TensorRankOf<[I32], [1]>;
+
+// What the model file or a dequant gives.
+def Mili_Stored : StaticShapeTensorOf<[AnyFloat, Mili_BlockType]>;
+def Mili_Matrix : RankedTensorOf<[F32, BF16, F16], [HasAnyRankOfPred<[2]>, HasStaticShapePred], "static [out][in] matrix">;
+def Mili_Vector : RankedTensorOf<[F32, BF16, F16], [HasAnyRankOfPred<[1]>, HasStaticShapePred], "static vector">;
 
 #endif
