@@ -118,6 +118,10 @@ bool JsonFields::has(std::string_view key) const {
   return value && !value->is_null();
 }
 
+bool JsonFields::contains(std::string_view key) const {
+  return find(key) != nullptr;
+}
+
 const json *JsonFields::take(std::string_view key, bool required) {
   const json *value = find(key);
   if (value)

@@ -45,6 +45,8 @@ public:
 
   // Present and not null. Does not count as reading.
   bool has(std::string_view key) const;
+  // Present, be it as null: for the fields where "not set" and "left out" differ. Does not count as reading.
+  bool contains(std::string_view key) const;
 
   // Integers. A number such as 8192.0 counts as an integer; 0.5, "8" and true do not. Limits are inclusive.
   int64_t integer(std::string_view key, int64_t min = std::numeric_limits<int64_t>::min(),
