@@ -1,0 +1,33 @@
+//===- Pipeline.h - the phases as pass pipelines -----------------*- C++ -*-===//
+//
+// What Compiler.h runs, for programs that hold a module themselves and for tests. A phase is a list of passes; import,
+// codegen and pack touch files and objects and are calls of their own.
+//
+//===------------------------------------------------------------------------===//
+#ifndef MILI_COMPILER_PIPELINE_H
+#define MILI_COMPILER_PIPELINE_H
+
+#include "mili/Compiler/Compiler.h"
+
+#include "mlir/Support/LLVM.h"
+
+namespace mlir {
+class DialectRegistry;
+class ModuleOp;
+class OpPassManager;
+} // namespace mlir
+
+namespace mlir::mili {
+
+struct FusionReport;
+
+/// Every dialect that a phase can leave in the module, and what they need to lower.
+void registerCompilerDialects(DialectRegistry &registry);
+
+/// Appends the passes of `phase` to a pipeline over a module. `report` receives fusion decisions; may be null.
+void buildPhase(OpPassManager &pm, ::mili::Phase phase, const ::mili::CompileOptions &options, ModuleOp module,
+                FusionReport *report);
+
+} // namespace mlir::mili
+
+#endif // MILI_COMPILER_PIPELINE_H

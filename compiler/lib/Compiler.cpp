@@ -1,0 +1,158 @@
+//===- Compiler.cpp - a model through every phase ---------------------------===//
+#include "mili/Compiler/Compiler.h"
+
+#include "mili/Codegen/CpuObject.h"
+#include "mili/Codegen/PlanFile.h"
+#include "mili/Compiler/Pipeline.h"
+#include "mili/Frontends/Import.h"
+#include "mili/Frontends/ModelFile.h"
+#include "mili/IR/MiliDialect.h"
+#include "mili/Passes/FusionReport.h"
+
+#include "mlir/IR/AsmState.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/Diagnostics.h"
+#include "mlir/IR/MLIRContext.h"
+#include "mlir/IR/Verifier.h"
+#include "mlir/Pass/PassManager.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/raw_ostream.h"
+
+using namespace mlir;
+
+namespace mili {
+namespace {
+
+/// Collects what the compiler says instead of printing it: errors for the returned status, warnings for the hook.
+class Diagnostics {
+public:
+  Diagnostics(MLIRContext *context, const CompileHooks &hooks)
+      : handler(context, [this, &hooks](Diagnostic &diagnostic) {
+          std::string text;
+          llvm::raw_string_ostream os(text);
+          if (auto name = dyn_cast<NameLoc>(diagnostic.getLocation()))
+            os << name.getName().getValue() << ": ";
+          else if (!isa<UnknownLoc>(diagnostic.getLocation()))
+            os << diagnostic.getLocation() << ": ";
+          os << diagnostic;
+          if (diagnostic.getSeverity() == DiagnosticSeverity::Error) {
+            for (Diagnostic &note : diagnostic.getNotes())
+              os << "\n  note: " << note;
+            errors += (errors.empty() ? "" : "\n") + text;
+          } else if (diagnostic.getSeverity() == DiagnosticSeverity::Warning && hooks.warning) {
+            hooks.warning(text);
+          }
+          return success();
+        }) {}
+  Status failed(const std::string &model, Phase phase) const {
+    std::string what = errors.empty() ? "failed without a diagnostic; this is a fault of mili-compile" : errors;
+    return failed_precondition(model + ": " + std::string(phase_name(phase)) + ": " + what);
+  }
+
+private:
+  std::string errors;
+  ScopedDiagnosticHandler handler;
+};
+
+std::string printModule(ModuleOp module) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  OpPrintingFlags flags;
+  flags.enableDebugInfo(false).useNameLocAsPrefix(true);
+  module.print(os, flags);
+  return text;
+}
+
+Status dumpPhase(const CompileOptions &options, Phase phase, ModuleOp module) {
+  if (std::error_code error = llvm::sys::fs::create_directories(options.dump_dir))
+    return invalid_argument("--dump-phases: " + options.dump_dir + ": " + error.message());
+  llvm::SmallString<128> path(options.dump_dir);
+  llvm::sys::path::append(path,
+                          llvm::formatv("{0:d2}-{1}.mlir", static_cast<int>(phase), phase_name(phase)).str());
+  std::error_code error;
+  llvm::raw_fd_ostream file(path, error);
+  if (error)
+    return invalid_argument("--dump-phases: " + path.str().str() + ": " + error.message());
+  file << printModule(module);
+  return ok_status();
+}
+
+std::string printReport(const mlir::mili::FusionReport &report, ExplainFormat format) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  if (format == ExplainFormat::kTable)
+    report.printTable(os);
+  else if (format == ExplainFormat::kJson)
+    report.printJson(os);
+  return text;
+}
+
+} // namespace
+
+StatusOr<CompileResult> compile_model(const CompileOptions &options, const CompileHooks &hooks) {
+  auto progress = [&](Phase phase) {
+    if (hooks.progress)
+      hooks.progress({phase, 0, 0, {}});
+  };
+  progress(Phase::kImport);
+  MILI_ASSIGN_OR_RETURN(std::unique_ptr<ModelFile> model, ModelFile::open(options.model));
+
+  DialectRegistry registry;
+  mlir::mili::registerCompilerDialects(registry);
+  MLIRContext context(registry, MLIRContext::Threading::DISABLED);
+  context.loadAllAvailableDialects();
+  Diagnostics diagnostics(&context, hooks);
+
+  mlir::mili::ImportOptions import;
+  import.activationDtype = options.activation_dtype;
+  import.context = options.context;
+  OwningOpRef<ModuleOp> module = mlir::mili::importModel(*model, import, &context);
+  if (!module)
+    return diagnostics.failed(options.model, Phase::kImport);
+  (*module)->setAttr(mlir::mili::MiliDialect::getRequestsAttrName(),
+                     IntegerAttr::get(IntegerType::get(&context, 64), options.requests));
+
+  CompileResult result;
+  mlir::mili::FusionReport report;
+  SmallVector<mlir::mili::codegen::CompiledVariant> variants;
+  for (int i = 0; i <= static_cast<int>(options.compile_to); ++i) {
+    Phase phase = static_cast<Phase>(i);
+    progress(phase);
+    PassManager pm(&context);
+    mlir::mili::buildPhase(pm, phase, options, *module, &report);
+    if (pm.size() != 0 && failed(pm.run(*module)))
+      return diagnostics.failed(options.model, phase);
+    if (phase == Phase::kImport && failed(verify(*module)))
+      return diagnostics.failed(options.model, phase);
+    if (phase == Phase::kCodegen) {
+      auto compiled = mlir::mili::codegen::emitCpuObjects(*module);
+      if (failed(compiled))
+        return diagnostics.failed(options.model, phase);
+      variants = std::move(*compiled);
+    }
+    if (phase == Phase::kPack) {
+      auto packed = [&](uint64_t done, uint64_t total, std::string_view item) {
+        if (hooks.progress)
+          hooks.progress({Phase::kPack, done, total, item});
+      };
+      Status status = mlir::mili::codegen::writePlan(*module, variants, *model, options.output, packed);
+      if (!status.ok())
+        return status.with_context(options.model);
+    } else if (!options.dump_dir.empty()) {
+      MILI_RETURN_IF_ERROR(dumpPhase(options, phase, *module));
+    }
+  }
+  if (options.compile_to == Phase::kPack) {
+    if (llvm::sys::fs::file_size(options.output, result.plan_bytes))
+      return internal_error(options.output + ": was written but cannot be read");
+  } else {
+    result.ir = printModule(*module);
+  }
+  if (options.explain != ExplainFormat::kNone)
+    result.explain = printReport(report, options.explain);
+  return result;
+}
+
+} // namespace mili

@@ -1,0 +1,171 @@
+// mili-plan: looks into plans.
+#include "tool_support.h"
+
+#include "mili/runtime/memory.h"
+#include "mili/runtime/plan.h"
+#include "mili/schema/plan_generated.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <map>
+
+namespace {
+
+using namespace mili;
+constexpr const char *kTool = "mili-plan";
+
+const char *section_name(uint32_t kind) {
+  switch (static_cast<SectionKind>(kind)) {
+  case SectionKind::kMeta: return "meta";
+  case SectionKind::kTokenizer: return "tokenizer";
+  case SectionKind::kHostObject: return "host object";
+  case SectionKind::kWeights: return "weights";
+  }
+  return "unknown";
+}
+
+std::string shape_text(const flatbuffers::Vector<uint64_t> &shape) {
+  std::string text;
+  for (uint64_t d : shape)
+    text += (text.empty() ? "" : "x") + std::to_string(d);
+  return text;
+}
+
+std::string arg_text(const plan::Plan &meta, const plan::Arg &arg) {
+  const char *access = arg.access() == plan::Access::Read    ? "read"
+                       : arg.access() == plan::Access::Write ? "write"
+                                                             : "readwrite";
+  switch (arg.kind()) {
+  case plan::ArgKind::Arena: return fmt::format("{} arena[{:#x} + {}]", access, arg.offset(), arg.size());
+  case plan::ArgKind::Weight: return fmt::format("weight {}", meta.weights()->Get(arg.index())->name()->str());
+  case plan::ArgKind::State: return fmt::format("{} state {}", access, meta.states()->Get(arg.index())->name()->str());
+  }
+  return "?";
+}
+
+void print_memory(const Plan &plan) {
+  const MemoryFigures &m = plan.memory();
+  const plan::Plan &meta = plan.meta();
+  fmt::print("memory for {} request{} of {} tokens\n", meta.requests(), meta.requests() == 1 ? "" : "s",
+             meta.context());
+  fmt::print("  weights         {:>14} bytes  {}\n", m.weights, format_bytes(m.weights));
+  fmt::print("  arena           {:>14} bytes  {}\n", m.arena, format_bytes(m.arena));
+  fmt::print("  kv              {:>14} bytes  {} ({} pages of {} tokens)\n", m.kv, format_bytes(m.kv), m.kv_pages, 64);
+  fmt::print("  tables          {:>14} bytes\n", m.tables);
+  fmt::print("  worker scratch  {:>14} bytes  per thread\n", m.worker_scratch);
+  fmt::print("  total           {:>14} bytes  {} with 1 thread\n", m.total(1), format_bytes(m.total(1)));
+}
+
+int show(const Plan &plan, bool weights, bool launches, bool kernels) {
+  const plan::Plan &meta = plan.meta();
+  const FileHeader &header = plan.header();
+  fmt::print("{}\n", plan.path());
+  fmt::print("  model           {} ({}), {} layers, vocabulary {}, {} parameters\n", meta.model()->name()->str(),
+             meta.model()->family()->str(), meta.model()->layers(), meta.model()->vocab(), meta.model()->parameters());
+  fmt::print("  made by         {}, plan format {}.{}\n", meta.producer()->str(), header.major, header.minor);
+  fmt::print("  target          {}, activations {}\n", meta.target()->name()->str(),
+             plan::EnumNameDtype(meta.activation_dtype()));
+  if (meta.target()->variants())
+    for (const plan::Variant *variant : *meta.target()->variants()) {
+      std::string features;
+      for (const flatbuffers::String *feature : *variant->features())
+        features += " " + feature->str();
+      fmt::print("  variant         {} ({}): needs{}\n", variant->name()->str(),
+                 tools::human_bytes(plan.sections()[variant->section()].size), features);
+    }
+  fmt::print("\nsections\n");
+  for (size_t i = 0; i < plan.sections().size(); ++i) {
+    const SectionEntry &s = plan.sections()[i];
+    fmt::print("  {:>2}  {:<12} {:>14} bytes at {:#x}, hash {:016x}\n", i, section_name(s.kind), s.size, s.offset,
+               s.hash);
+  }
+  fmt::print("\n");
+  print_memory(plan);
+
+  for (const plan::Rank *rank : *meta.ranks())
+    for (const plan::Function *function : *rank->functions())
+      for (const plan::Bucket *bucket : *function->buckets()) {
+        fmt::print("\n{} {}: up to {} tokens, {} sequences, {} rows of logits; {} launches, arena {}\n",
+                   function->name()->str(), bucket->name()->str(), bucket->tokens(), bucket->sequences(),
+                   bucket->logit_rows(), bucket->launches()->size(), format_bytes(bucket->arena_bytes()));
+        if (!launches) {
+          // One line a kernel: how often, and what it moves.
+          struct Use {
+            uint32_t calls = 0;
+            uint64_t bytes = 0, flops = 0;
+          };
+          std::map<uint32_t, Use> uses;
+          for (const plan::Launch *launch : *bucket->launches()) {
+            Use &use = uses[launch->kernel()];
+            ++use.calls;
+            use.bytes += launch->bytes();
+            use.flops += launch->flops();
+          }
+          for (const auto &[kernel, use] : uses)
+            fmt::print("  {:<40} {:>4} x  {:>10} read  {:>8.3g} flop\n", meta.kernels()->Get(kernel)->symbol()->str(),
+                       use.calls, tools::human_bytes(use.bytes), static_cast<double>(use.flops));
+          continue;
+        }
+        for (const plan::Launch *launch : *bucket->launches()) {
+          fmt::print("  {} <- {} tiles {}{}\n", launch->name()->str(),
+                     meta.kernels()->Get(launch->kernel())->symbol()->str(), launch->tiles_fixed(),
+                     launch->tiles_per() == plan::RowCount::One
+                         ? ""
+                         : fmt::format(" x ceil({} / {})", plan::EnumNameRowCount(launch->tiles_per()),
+                                       launch->rows_per_tile()));
+          for (const plan::Arg *arg : *launch->args())
+            fmt::print("      {}\n", arg_text(meta, *arg));
+        }
+      }
+  if (weights) {
+    fmt::print("\nweights\n");
+    for (const plan::Weight *weight : *meta.weights())
+      fmt::print("  {:>12} at {:>12}  {:<6} {:<10} {:<16} {}\n", weight->size(), weight->offset(),
+                 weight->format()->str(), weight->layout()->str(), shape_text(*weight->shape()), weight->name()->str());
+  }
+  if (kernels) {
+    fmt::print("\nkernels\n");
+    for (const plan::Kernel *kernel : *meta.kernels())
+      fmt::print("  {} (scratch {} bytes a worker)\n{}\n", kernel->symbol()->str(), kernel->scratch_bytes(),
+                 kernel->ir() ? kernel->ir()->str() : "");
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  CLI::App app{"mili-plan: looks into plans"};
+  app.set_version_flag("--version", "mili-plan " MILI_VERSION);
+  app.require_subcommand(1);
+  app.footer("Examples:\n  mili-plan show smollm2.mili\n  mili-plan show smollm2.mili --launches --weights\n"
+             "  mili-plan verify smollm2.mili");
+  std::string path;
+  bool weights = false, launches = false, kernels = false;
+  CLI::App *show_command =
+      app.add_subcommand("show", "what a plan holds: model, sections, exact memory, buckets, kernels");
+  show_command->add_option("PLAN", path, "a plan (.mili)")->required();
+  show_command->add_flag("--weights", weights, "list every weight");
+  show_command->add_flag("--launches", launches, "list every launch with its arguments");
+  show_command->add_flag("--kernels", kernels, "print the IR that each kernel was made from");
+  CLI::App *verify_command = app.add_subcommand("verify", "check structure, sizes and hashes of the whole file");
+  verify_command->add_option("PLAN", path, "a plan (.mili)")->required();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError &e) {
+    return app.exit(e) == 0 ? 0 : tools::kUsage;
+  }
+  PlanOptions options;
+  options.verify_weights = verify_command->parsed();
+  StatusOr<Plan> plan = Plan::open(path, options);
+  if (!plan.ok())
+    return tools::fail(kTool, plan.status());
+  if (verify_command->parsed()) {
+    fmt::print("{}: ok, {} sections, {}\n", path, plan->sections().size(),
+               tools::human_bytes(plan->header().file_size));
+    return 0;
+  }
+  return show(*plan, weights, launches, kernels);
+}

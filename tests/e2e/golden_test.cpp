@@ -1,0 +1,235 @@
+// The eleven golden models through the whole path: compiler, plan, engine; against transformers' float32 outputs.
+//
+// Bounds: 1e-4 on the relative error of each row of logits (float32 arithmetic in another order gives about 1e-6 here;
+// a missing term, a wrong rope or mask gives more than 1e-2). Arg-max and generation must agree wherever transformers'
+// own lead of the best logit is above 1e-3, far over what 1e-4 can move.
+#include "golden.h"
+
+#include "mili/Compiler/Compiler.h"
+#include "mili/runtime/session.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <map>
+#include <memory>
+
+namespace {
+
+using namespace mili;
+using mili::testing::Golden;
+
+constexpr double kLogitError = 1e-4;
+constexpr float kMargin = 1e-3f;
+
+struct Loaded {
+  Golden golden;
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<SessionPool> pool;
+};
+
+class GoldenModel : public ::testing::TestWithParam<const char *> {
+protected:
+  // Compiled once per model and process.
+  void SetUp() override {
+    static std::map<std::string, std::unique_ptr<Loaded>> cache;
+    std::unique_ptr<Loaded> &entry = cache[GetParam()];
+    if (!entry) {
+      auto loaded = std::make_unique<Loaded>();
+      loaded->golden = mili::testing::load_golden(std::string(MILI_GOLDEN_DIR) + "/" + GetParam());
+      CompileOptions options;
+      options.model = loaded->golden.folder;
+      options.output = ::testing::TempDir() + "golden-" + GetParam() + "-" + std::to_string(getpid()) + ".mili";
+      options.activation_dtype = "f32";
+      options.requests = 3;
+      StatusOr<CompileResult> compiled = compile_model(options, {});
+      ASSERT_TRUE(compiled.ok()) << compiled.status().to_string();
+      StatusOr<Plan> plan = Plan::open(options.output);
+      ASSERT_TRUE(plan.ok()) << plan.status().to_string();
+      EngineOptions engine_options;
+      engine_options.cpu.threads = 2;
+      StatusOr<std::unique_ptr<Engine>> engine = Engine::load(std::move(*plan), engine_options);
+      ASSERT_TRUE(engine.ok()) << engine.status().to_string();
+      std::filesystem::remove(options.output);
+      loaded->engine = std::move(*engine);
+      StatusOr<std::unique_ptr<SessionPool>> pool = SessionPool::create(*loaded->engine);
+      ASSERT_TRUE(pool.ok()) << pool.status().to_string();
+      loaded->pool = std::move(*pool);
+      entry = std::move(loaded);
+    }
+    loaded_ = entry.get();
+  }
+
+  const Golden &golden() const { return loaded_->golden; }
+  SessionPool &pool() { return *loaded_->pool; }
+
+  std::unique_ptr<Session> session() {
+    StatusOr<std::unique_ptr<Session>> s = pool().create_session();
+    EXPECT_TRUE(s.ok()) << s.status().to_string();
+    return s.ok() ? std::move(*s) : nullptr;
+  }
+
+  void expect_row(const float *row, int64_t sequence, int64_t token) {
+    double error = mili::testing::relative_error(row, golden().row(sequence, token), golden().vocab);
+    EXPECT_LE(error, kLogitError) << "sequence " << sequence << ", token " << token;
+    worst_ = std::max(worst_, error);
+  }
+
+  // Arg-max against the golden token wherever the reference is not close to a tie.
+  void expect_greedy(const float *row, int64_t sequence, int64_t index) {
+    if (golden().margin(sequence, index) > kMargin)
+      EXPECT_EQ(mili::testing::arg_max(row, golden().vocab), golden().continuation(sequence)[index])
+          << "sequence " << sequence << ", greedy position " << index;
+  }
+
+  void TearDown() override { RecordProperty("worst_relative_error", std::to_string(worst_)); }
+
+  Loaded *loaded_ = nullptr;
+  double worst_ = 0;
+};
+
+TEST_P(GoldenModel, LogitsOfEveryPromptToken) {
+  for (int64_t s = 0; s < golden().sequences; ++s) {
+    auto one = session();
+    int64_t rows = 0;
+    Status status = one->append(golden().prompt(s), [&](int64_t first, int64_t count, const float *logits) {
+      for (int64_t r = 0; r < count; ++r)
+        expect_row(logits + r * golden().vocab, s, first + r);
+      rows += count;
+      return ok_status();
+    });
+    ASSERT_TRUE(status.ok()) << status.to_string();
+    EXPECT_EQ(rows, golden().prompt_tokens);
+  }
+  std::printf("%-16s worst relative error of a row of logits %.2e\n", GetParam(), worst_);
+}
+
+TEST_P(GoldenModel, TeacherForcedArgMax) {
+  for (int64_t s = 0; s < golden().sequences; ++s) {
+    auto one = session();
+    ASSERT_TRUE(one->append(golden().prompt(s)).ok());
+    for (int64_t i = 0; i < golden().greedy_tokens; ++i) {
+      expect_greedy(one->logits().data(), s, i);
+      int32_t token = golden().continuation(s)[i];
+      ASSERT_TRUE(one->append({&token, 1}).ok());
+    }
+  }
+}
+
+TEST_P(GoldenModel, GreedyGeneration) {
+  for (int64_t s = 0; s < golden().sequences; ++s) {
+    auto one = session();
+    StatusOr<Sampler> sampler = Sampler::create(golden().vocab, {});
+    ASSERT_TRUE(sampler.ok());
+    ASSERT_TRUE(one->append(golden().prompt(s)).ok());
+    for (int64_t i = 0; i < golden().greedy_tokens && golden().margin(s, i) > kMargin; ++i) {
+      StatusOr<SampledToken> token = one->sample(*sampler);
+      ASSERT_TRUE(token.ok()) << token.status().to_string();
+      ASSERT_EQ(token->token, golden().continuation(s)[i]) << "sequence " << s << ", position " << i;
+      ASSERT_TRUE(one->append({&token->token, 1}).ok());
+    }
+  }
+}
+
+TEST_P(GoldenModel, TogetherInOneFlattenedStep) {
+  std::vector<std::unique_ptr<Session>> sessions;
+  std::vector<std::vector<int32_t>> prompts;
+  std::vector<SessionStep> items;
+  for (int64_t s = 0; s < golden().sequences; ++s) {
+    sessions.push_back(session());
+    prompts.push_back(golden().prompt(s));
+  }
+  for (int64_t s = 0; s < golden().sequences; ++s)
+    items.push_back({sessions[s].get(), prompts[s], LogitRows::kLast});
+  StatusOr<StepOutput> out = pool().step(items);
+  ASSERT_TRUE(out.ok()) << out.status().to_string();
+  ASSERT_EQ(out->rows, golden().sequences);
+  for (int64_t s = 0; s < golden().sequences; ++s)
+    expect_row(out->row(s).data(), s, golden().prompt_tokens - 1);
+
+  // And on, teacher-forced, one token of each a step.
+  for (int64_t i = 0; i < golden().greedy_tokens; ++i) {
+    std::vector<int32_t> next;
+    for (int64_t s = 0; s < golden().sequences; ++s) {
+      expect_greedy(sessions[s]->logits().data(), s, i);
+      next.push_back(golden().continuation(s)[i]);
+    }
+    items.clear();
+    for (int64_t s = 0; s < golden().sequences; ++s)
+      items.push_back({sessions[s].get(), {&next[s], 1}, LogitRows::kLast});
+    ASSERT_TRUE(pool().step(items).ok());
+  }
+}
+
+TEST_P(GoldenModel, TogetherEveryRow) {
+  std::vector<std::unique_ptr<Session>> sessions;
+  std::vector<std::vector<int32_t>> prompts;
+  for (int64_t s = 0; s < golden().sequences; ++s) {
+    sessions.push_back(session());
+    prompts.push_back(golden().prompt(s));
+  }
+  // Unequal pieces, so that the sequences are never at the same position.
+  std::vector<int64_t> done(golden().sequences, 0);
+  for (bool more = true; more;) {
+    more = false;
+    std::vector<SessionStep> items;
+    std::vector<std::pair<int64_t, int64_t>> rows;
+    for (int64_t s = 0; s < golden().sequences; ++s) {
+      int64_t count = std::min<int64_t>(golden().prompt_tokens - done[s], 5 + 4 * s);
+      if (count == 0)
+        continue;
+      items.push_back({sessions[s].get(), std::span(prompts[s]).subspan(done[s], count), LogitRows::kAll});
+      for (int64_t t = 0; t < count; ++t)
+        rows.emplace_back(s, done[s] + t);
+      done[s] += count;
+      more = true;
+    }
+    if (!more)
+      break;
+    StatusOr<StepOutput> out = pool().step(items);
+    ASSERT_TRUE(out.ok()) << out.status().to_string();
+    ASSERT_EQ(out->rows, static_cast<int64_t>(rows.size()));
+    for (size_t r = 0; r < rows.size(); ++r)
+      expect_row(out->row(r).data(), rows[r].first, rows[r].second);
+  }
+}
+
+TEST_P(GoldenModel, PrefilledInChunks) {
+  for (int64_t chunk : {1, 7, 17}) {
+    auto one = session();
+    std::vector<int32_t> prompt = golden().prompt(0);
+    for (int64_t t = 0; t < golden().prompt_tokens; t += chunk) {
+      int64_t count = std::min(chunk, golden().prompt_tokens - t);
+      ASSERT_TRUE(one->append(std::span(prompt).subspan(t, count)).ok());
+      expect_row(one->logits().data(), 0, t + count - 1);
+    }
+  }
+}
+
+TEST_P(GoldenModel, ForkAndTruncateReturnToTheSameLogits) {
+  auto one = session();
+  std::vector<int32_t> prompt = golden().prompt(0);
+  ASSERT_TRUE(one->append(std::span(prompt).first(20)).ok());
+  StatusOr<std::unique_ptr<Session>> fork = one->fork();
+  ASSERT_TRUE(fork.ok()) << fork.status().to_string();
+  std::vector<int32_t> other = golden().prompt(1);
+  ASSERT_TRUE((*fork)->append(std::span(other).first(9)).ok());
+  ASSERT_TRUE(one->append(std::span(prompt).subspan(20)).ok());
+  expect_row(one->logits().data(), 0, golden().prompt_tokens - 1);
+  ASSERT_TRUE(one->truncate(10).ok());
+  ASSERT_TRUE(one->append(std::span(prompt).subspan(10)).ok());
+  expect_row(one->logits().data(), 0, golden().prompt_tokens - 1);
+}
+
+std::string test_name(const ::testing::TestParamInfo<const char *> &info) {
+  std::string name = info.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, GoldenModel,
+                         ::testing::Values("llama", "llama-linear", "qwen2", "qwen3", "qwen3-yarn", "mistral-window",
+                                           "phi3", "phi3-longrope", "smollm3", "olmo2", "granite"),
+                         test_name);
+
+}  // namespace
