@@ -1,0 +1,136 @@
+// RUN: mili-opt %s --verify-diagnostics --split-input-file
+
+// expected-error@+1 {{'mili_plan.weight' op expected pieces of 8 rows in all for 'tensor<8x32xf32>', found 4 rows}}
+mili_plan.weight @w0 "a.weight"[0 : 4] layout "row_major" : tensor<8x32xf32>
+
+// -----
+
+// expected-error@+1 {{'mili_plan.kernel' op expected at least one stage, found none}}
+mili_plan.kernel @k template "t" hero "mili.scale" stages [] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts [] {
+^bb0(%x: tensor<?x8xf32>):
+  %y = mili.scale %x by 2.0 : tensor<?x8xf32>
+  mili.yield %y : tensor<?x8xf32>
+}
+
+// -----
+
+// expected-error@+1 {{'mili_plan.kernel' op expected layouts that are strings, found 1 : i64}}
+mili_plan.kernel @k template "t" hero "mili.scale" stages [#mili.stage<"a", tiles = 1 per one by 1>] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts [1] {
+^bb0(%x: tensor<?x8xf32>):
+  %y = mili.scale %x by 2.0 : tensor<?x8xf32>
+  mili.yield %y : tensor<?x8xf32>
+}
+
+// -----
+
+// expected-error@+1 {{'mili_plan.kernel' op expected a body that ends in mili.yield, found mili.scale}}
+mili_plan.kernel @k template "t" hero "mili.scale" stages [#mili.stage<"a", tiles = 1 per one by 1>] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts [] {
+^bb0(%x: tensor<?x8xf32>):
+  %y = mili.scale %x by 2.0 : tensor<?x8xf32>
+}
+
+// -----
+
+// expected-error@+1 {{'mili_plan.kernel' op expected the hero "mili.linear" among the ops of the body, found none}}
+mili_plan.kernel @k template "t" hero "mili.linear" stages [#mili.stage<"a", tiles = 1 per one by 1>] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts [] {
+^bb0(%x: tensor<?x8xf32>):
+  mili.yield %x : tensor<?x8xf32>
+}
+
+// -----
+
+// expected-error@+1 {{'mili_plan.bucket' op expected 0 <= lower_bound <= arena bytes, found lower_bound = 2048, arena = 1024}}
+mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 2048 naive 4096 logits 0 {
+}
+
+// -----
+
+// expected-error@+1 {{'mili_plan.bucket' op expected logits at a multiple of 256 within the arena of 1024 bytes, found offset 1024}}
+mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 1024 {
+}
+
+// -----
+
+// expected-error@+1 {{'mili_plan.bucket' op expected only mili_plan.launch in its body, found mili.weight}}
+mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+  // expected-note@+1 {{found here}}
+  %w = mili.weight "a" : tensor<4xf32>
+}
+
+// -----
+
+mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+  // expected-error@+1 {{'mili_plan.launch' op refers to @k, which is not a mili_plan.kernel of this module}}
+  mili_plan.launch @k stage 0 "g" [] bytes 0 flops 0
+}
+
+// -----
+
+module {
+  mili_plan.kernel @k template "t" hero "mili.scale" stages [#mili.stage<"a", tiles = 1 per one by 1>] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts [] {
+  ^bb0(%x: tensor<?x8xf32>):
+    %y = mili.scale %x by 2.0 : tensor<?x8xf32>
+    mili.yield %y : tensor<?x8xf32>
+  }
+  mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+    // expected-error@+1 {{'mili_plan.launch' op expected a stage of @k below 1, found 1}}
+    mili_plan.launch @k stage 1 "g" [] bytes 0 flops 0
+  }
+}
+
+// -----
+
+module {
+  mili_plan.kernel @k template "t" hero "mili.scale" stages [#mili.stage<"a", tiles = 1 per one by 1>] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts [] {
+  ^bb0(%x: tensor<?x8xf32>):
+    %y = mili.scale %x by 2.0 : tensor<?x8xf32>
+    mili.yield %y : tensor<?x8xf32>
+  }
+  mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+    // expected-error@+1 {{'mili_plan.launch' op argument #0 refers to @w, which is not a mili_plan.weight of this module}}
+    mili_plan.launch @k stage 0 "g" [#mili_plan.weight_ref<@w>] bytes 0 flops 0
+  }
+}
+
+// -----
+
+module {
+  mili_plan.kernel @k template "t" hero "mili.scale" stages [#mili.stage<"a", tiles = 1 per one by 1>] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts [] {
+  ^bb0(%x: tensor<?x8xf32>):
+    %y = mili.scale %x by 2.0 : tensor<?x8xf32>
+    mili.yield %y : tensor<?x8xf32>
+  }
+  mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+    // expected-error@+1 {{'mili_plan.launch' op argument #0 refers to @s, which is not a mili.state of this module}}
+    mili_plan.launch @k stage 0 "g" [#mili_plan.state_ref<read @s>] bytes 0 flops 0
+  }
+}
+
+// -----
+
+mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+  // expected-error@+1 {{'mili_plan.launch' op expected argument #0 to be an arena slice, a weight_ref or a state_ref, found "x"}}
+  mili_plan.launch @k stage 0 "g" ["x"] bytes 0 flops 0
+}
+
+// -----
+
+mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+  // expected-error@+1 {{'mili_plan.launch' op expected argument #1 at an offset that is a multiple of 256 bytes, found 128}}
+  mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 128>, #mili_plan.arena<write 128 + 128>] bytes 0 flops 0
+}
+
+// -----
+
+mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+  // expected-error@+1 {{'mili_plan.launch' op expected argument #0 within the bucket's arena of 1024 bytes, found 768 + 512}}
+  mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 768 + 512>] bytes 0 flops 0
+}
+
+// -----
+
+// The sum of offset and size overflows.
+mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+  // expected-error@+1 {{'mili_plan.launch' op expected argument #0 within the bucket's arena of 1024 bytes, found 256 + 9223372036854775807}}
+  mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 256 + 9223372036854775807>] bytes 0 flops 0
+}
