@@ -4,6 +4,30 @@
 
 include "mlir/Pass/PassBase.td"
 
+//===- Optimize ----------------------------------------------------------------===//
+
+def MergeProjections : Pass<"mili-optimize-merge-projections", "::mlir::func::FuncOp"> {
+  let summary = "Linears that read one value become one linear over a joined weight";
+  let description = [{
+    Q, K and V (linears whose results reach the same attention) become one linear whose weight is the pieces in program
+    order, followed by `mili.split`. Gate and up (the two operands of one `mili.gated`) are interleaved. Works through
+    `mili.dequant`. Weights of different formats, or with other uses, are left apart.
+
+    ```mlir
+    %q = mili.linear %n, %wq : ...          %qkv = mili.linear %n, %w : ...   // %w = mili.weight "q", "k", "v"
+    %k = mili.linear %n, %wk : ...    =>    %q, %k, %v = mili.split %qkv : ...
+    %v = mili.linear %n, %wv : ...
+    ```
+  }];
+  let options = [
+    Option<"qkv", "qkv", "bool", "true", "Join the projections of one attention">,
+    Option<"gateUp", "gate-up", "bool", "true", "Interleave the two operands of a gated activation">,
+    Option<"interleave", "interleave", "int64_t", "16", "Features in a run of gate or up: what one register tile of the target holds">
+  ];
+  let statistics = [Statistic<"numMerged", "merged-linears", "Linears that became part of a joined one">];
+  let dependentDialects = ["::mlir::mili::MiliDialect"];
+}
+
 def RemoveUnusedWeights : Pass<"mili-optimize-remove-unused-weights", "::mlir::ModuleOp"> {
   let summary = "Drops weights and states that nothing reads; equal weights become one";
   let description = [{
@@ -12,7 +36,7 @@ def RemoveUnusedWeights : Pass<"mili-optimize-remove-unused-weights", "::mlir::M
 
     ```mlir
     mili.state @layers.0.kv : !mili.kv<heads = 1, k = 8, v = 8, f32>     // erased when no function names it
-    %0 = mili.weight #mili.param<"a"> : tensor<8xf32>                    // erased when unused
+    %0 = mili.weight "a" : tensor<8xf32>                                 // erased when unused
     ```
   }];
   let statistics = [
@@ -20,6 +44,53 @@ def RemoveUnusedWeights : Pass<"mili-optimize-remove-unused-weights", "::mlir::M
     Statistic<"numDuplicates", "duplicate-weights", "Weights replaced by an equal one">,
     Statistic<"numStates", "unused-states", "States that no function names that were erased">
   ];
+  let dependentDialects = ["::mlir::mili::MiliDialect"];
+}
+
+//===- Specialize --------------------------------------------------------------===//
+
+def SpecializeBuckets : Pass<"mili-specialize-buckets", "::mlir::ModuleOp"> {
+  let summary = "One clone of a function for each bucket of steps that the plan serves";
+  let description = [{
+    A bucket is written `tokens:sequences:logit_rows`. `@forward` becomes `@forward_t1`, `@forward_t512`, ... in ascending
+    order of tokens, each with `mili.bucket = #mili.bucket<...>` and `mili.function = "forward"`; the original is
+    erased. Two buckets of equal tokens are told apart by their sequences (`@forward_t8_s1`) and, if needed, rows.
+  }];
+  let options = [
+    Option<"function", "function", "std::string", "\"forward\"", "The function to specialize">,
+    ListOption<"buckets", "buckets", "std::string", "Buckets, each tokens:sequences:logit_rows">
+  ];
+  let dependentDialects = ["::mlir::mili::MiliDialect"];
+}
+
+//===- Fusion ------------------------------------------------------------------===//
+
+def FuseGroups : Pass<"mili-fuse-groups", "::mlir::ModuleOp"> {
+  let summary = "Every compute op into a mili.group of one hero, by cost";
+  let description = [{
+    Works on functions with a `mili.bucket`. Ops say what they can be (`FusibleOp`) and what they cost (`CostedOp`); each op
+    ends in exactly one group, except that cheap producers may be recomputed in several. See the top of FuseGroups.cpp for
+    the algorithm.
+
+    `disable` takes kinds of fusion: `rms_norm-linear` (that producer into that consumer), `gated` (that op after
+    whatever produces its operands, or before its consumers) or `all`.
+  }];
+  let options = [
+    ListOption<"disable", "disable", "std::string", "Kinds of fusion to leave out: producer-consumer, op, or all">,
+    Option<"granularityLimit", "granularity-limit", "int64_t", "512",
+           "Most features that one tile of a product may have to hold for its epilogue">,
+    Option<"workers", "workers", "int64_t", "8", "Parallel workers that costs are estimated for">,
+    Option<"launchNs", "launch-ns", "int64_t", "5000", "Cost of one more launch (barrier), in nanoseconds">,
+    Option<"flopsPerNs", "flops-per-ns", "int64_t", "32", "Element-wise floating-point operations of one worker in a nanosecond">,
+    Option<"bytesPerNs", "bytes-per-ns", "int64_t", "20", "Bytes of activations that one worker moves in a nanosecond">,
+    Option<"context", "context", "int64_t", "1024", "Tokens of context per sequence that costs are estimated for">,
+    Option<"report", "report", "std::string", "\"\"", "Print the decisions to standard error: table or json">
+  ];
+  let statistics = [
+    Statistic<"numGroups", "groups", "Groups formed">,
+    Statistic<"numFused", "fused-edges", "Values that stay inside a group">
+  ];
+  let dependentDialects = ["::mlir::mili::MiliDialect"];
 }
 
 #endif

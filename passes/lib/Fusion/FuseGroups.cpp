@@ -1,0 +1,572 @@
+//===- FuseGroups.cpp - mili-fuse-groups --------------------------------------===//
+//
+// Greedy, cost-guided clustering around heroes, in the manner of XLA's priority fusion and TVM's anchor patterns
+// (arXiv 1802.04799), on roles that the ops themselves declare (`FusibleOp`), so that ops from outside the tree take
+// part.
+//
+//   1. Ops are visited as heroes by falling priority, then in program order. An op without a group opens one.
+//   2. Prologue. A producer of the hero's operands that offers the role runs at the start of the hero's kernel, once in
+//   each
+//      worker. It is recomputed there, so it is taken by all of its consumers or by none (if one of them needs it in
+//      memory nothing is saved), and only when the estimated time of the recomputation is at most that of a kernel of
+//      its own: a launch, its traffic, its share of the work (`prologueCost`). Ops that cannot lead a group
+//      (dequantization) move no bytes and must be taken.
+//   3. Epilogue. Users of the group's results that offer the role join, nearest first, transitively; a value that is
+//   read
+//      outside too becomes one more result. Nothing is recomputed, so joining always saves a read and mostly a write;
+//      it is refused when
+//        - the group would have to run before and after another group (convexity, checked on the graph of groups);
+//        - the features that one tile must then hold together (least common multiple of the epilogue's granularities)
+//          exceed a limit, straddle the pieces of a split, or leave fewer tiles than workers;
+//        - the target's filter or the user says no.
+//   4. Groups become `mili.group`, named after the hero's source name; the function's ops are put into topological
+//   order,
+//      which is the order of launches from here on.
+//
+// Whatever was considered is written to the report, with the reason.
+//
+//===------------------------------------------------------------------------===//
+#include "mili/Passes/Passes.h"
+
+#include "../Support/Names.h"
+#include "../Support/Rows.h"
+#include "mili/IR/MiliDialect.h"
+#include "mili/Passes/FusionReport.h"
+
+#include "mlir/Analysis/TopologicalSortUtils.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/IRMapping.h"
+#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SetVector.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSet.h"
+#include "llvm/Support/Format.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <numeric>
+
+namespace mlir::mili {
+#define GEN_PASS_DEF_FUSEGROUPS
+#include "mili/Passes/Passes.h.inc"
+
+namespace {
+
+/// From here on an op is a product: its kernel is tiled over the features of its result.
+constexpr unsigned kTiledPriority = 100;
+
+/// What costs are estimated for.
+struct Target {
+  int64_t workers;
+  double launchNs, flopsPerNs, bytesPerNs;
+  int64_t context;
+};
+
+struct Group {
+  Operation *hero;
+  llvm::SetVector<Operation *> members;   // hero and epilogue, in the order in which they joined
+  llvm::SetVector<Operation *> prologue;  // recomputed here
+  int64_t tileFeatures = 1;
+};
+
+/// Whether a prologue is recomputed in its consumers, and the figures behind it.
+struct PrologueDecision {
+  bool fuse;
+  std::string reason;
+};
+
+std::string microseconds(double ns) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  os << llvm::format("%.1f us", ns / 1000);
+  return text;
+}
+
+class Fuser {
+public:
+  Fuser(func::FuncOp function, Target target, int64_t granularityLimit, const llvm::StringSet<> &disabled,
+        const GroupFilter &filter)
+      : function(function), block(function.getBody().front()),
+        bucket(function->getAttrOfType<BucketAttr>(MiliDialect::getBucketAttrName())), rows(function.getBody(), bucket),
+        target(target), granularityLimit(granularityLimit), disabled(disabled), filter(filter) {}
+
+  LogicalResult run(FusionReport &report);
+  int64_t numGroups() const { return static_cast<int64_t>(groups.size()); }
+
+private:
+  // Formation.
+  void growPrologue(Group &group, Operation *consumer);
+  void growEpilogue(Group &group);
+  std::optional<std::string> refuseEpilogue(Group &group, Operation *op);
+  PrologueDecision decidePrologue(Operation *producer);
+  bool dependsOnGroup(Operation *op, const Group &group) const;
+  bool isDisabled(Operation *producer, Operation *consumer, Operation *joining) const;
+  LogicalResult checkComplete();
+  // Result.
+  void collect(FusionReport &report);
+  void materialize();
+  bool leavesGroup(Value result, const Group &group) const;
+  bool contains(const Group &group, Operation *op) const {
+    return group.members.contains(op) || group.prologue.contains(op);
+  }
+
+  func::FuncOp function;
+  Block &block;
+  BucketAttr bucket;
+  RowCounts rows;
+  Target target;
+  int64_t granularityLimit;
+  const llvm::StringSet<> &disabled;
+  const GroupFilter &filter;
+
+  std::vector<std::unique_ptr<Group>> groups;
+  DenseMap<Operation *, Group *> groupOf;                  // members alone
+  DenseMap<Operation *, SmallVector<Group *>> recomputed;  // prologues
+  DenseMap<Operation *, PrologueDecision> prologues;
+  DenseMap<std::pair<Operation *, Operation *>, std::string> reasons;  // (producer, consumer)
+};
+
+/// Kinds that `disable` may name for this edge: producer-consumer, the op that joins, all.
+bool Fuser::isDisabled(Operation *producer, Operation *consumer, Operation *joining) const {
+  return disabled.contains("all") || disabled.contains(getMnemonic(joining)) ||
+         disabled.contains((getMnemonic(producer) + "-" + getMnemonic(consumer)).str());
+}
+
+/// Whether `op`, from outside `group`, can only run after the group: a walk back over operands that treats every
+/// finished group as one node, since its kernel needs all of its inputs.
+bool Fuser::dependsOnGroup(Operation *op, const Group &group) const {
+  SmallVector<Operation *> worklist{op};
+  llvm::SmallPtrSet<Operation *, 32> visited{op};
+  while (!worklist.empty()) {
+    Operation *current = worklist.pop_back_val();
+    auto visit = [&](Operation *node) {
+      for (Value operand : node->getOperands())
+        if (Operation *def = operand.getDefiningOp(); def && visited.insert(def).second)
+          worklist.push_back(def);
+    };
+    if (group.members.contains(current))
+      return true;
+    if (Group *owner = groupOf.lookup(current)) {
+      for (Operation *member : owner->members) {
+        visited.insert(member);
+        visit(member);
+      }
+    } else {
+      visit(current);
+    }
+  }
+  return false;
+}
+
+/// Times in nanoseconds of one step, `rows` the number of rows that are needed:
+///   separate  a launch + the work and traffic, shared by the workers (at most one row each at a time)
+///   fused     the work, done by every worker for all rows that its consumer needs
+/// The consumers' reads are left out: they read the producer's input instead of its output.
+PrologueDecision Fuser::decidePrologue(Operation *producer) {
+  auto it = prologues.find(producer);
+  if (it != prologues.end())
+    return it->second;
+  PrologueDecision &decision = prologues[producer];
+  auto fusible = cast<FusibleOp>(producer);
+  bool must = fusible.getHeroPriority() == 0;
+  auto refuse = [&](std::string reason) {
+    decision = {false, std::move(reason)};
+    return decision;
+  };
+
+  llvm::SetVector<Operation *> consumers;
+  for (OpOperand &use : producer->getUses()) {
+    Operation *consumer = use.getOwner();
+    if (!fusible.isPrologueFor(use))
+      return refuse(getSourceName(consumer) + " reads it from memory");
+    if (!must && isDisabled(producer, consumer, producer))
+      return refuse("switched off");
+    consumers.insert(consumer);
+  }
+  if (must) {
+    decision = {true, "unpacked where it is read, never stored"};
+    return decision;
+  }
+  for (Operation *consumer : consumers) {
+    if (groupOf.lookup(consumer) && groupOf.lookup(consumer)->hero != consumer)
+      return refuse(getSourceName(consumer) + " leads no group");
+    if (consumer->getName() == producer->getName())
+      return refuse("two ops of one kind cannot lead one group");
+    if (filter) {
+      FusionCandidate candidate{consumer, ArrayRef<Operation *>(consumer), producer, true, 1, bucket.getTokens()};
+      if (std::optional<std::string> reason = filter(candidate))
+        return refuse(std::move(*reason));
+    }
+  }
+  auto costed = dyn_cast<CostedOp>(producer);
+  if (!costed)
+    return refuse("its cost is unknown");
+  int64_t ownRows = rows.getRows(producer->getResult(0));
+  double parallel = static_cast<double>(std::clamp<int64_t>(ownRows, 1, target.workers));
+  double traffic = 0;
+  for (Value value : llvm::concat<Value>(producer->getOperands(), producer->getResults()))
+    if (rows.isActivation(value))
+      traffic += static_cast<double>(rows.getBytes(value));
+  auto work = [&](int64_t n) { return static_cast<double>(costed.getFlops(n, target.context)) / target.flopsPerNs; };
+  double separate = target.launchNs + (work(ownRows) + traffic / target.bytesPerNs) / parallel;
+  double fused = 0;
+  for (Operation *consumer : consumers)
+    fused += work(rows.getRows(consumer->getResult(0)));
+  std::string again = "recomputed by each worker";
+  if (consumers.size() > 1)
+    again += " in " + std::to_string(consumers.size()) + " groups";
+  if (fused <= separate)
+    decision = {true, "prologue, " + again + ": " + microseconds(fused) + " against " + microseconds(separate) +
+                          " for a kernel of its own"};
+  else
+    decision = {false,
+                again + " it would take " + microseconds(fused) + ", a kernel of its own " + microseconds(separate)};
+  return decision;
+}
+
+/// Takes the producers of `consumer`'s operands that offer to run before it.
+void Fuser::growPrologue(Group &group, Operation *consumer) {
+  for (OpOperand &operand : consumer->getOpOperands()) {
+    auto producer = operand.get().getDefiningOp<FusibleOp>();
+    if (!producer || groupOf.contains(producer) || !producer.isPrologueFor(operand))
+      continue;
+    bool must = producer.getHeroPriority() == 0;
+    // Only what feeds the hero runs before it; behind an epilogue op only what has no kernel of its own does.
+    if (!must && consumer != group.hero && !group.prologue.contains(consumer))
+      continue;
+    PrologueDecision decision = decidePrologue(producer);
+    reasons[{producer, consumer}] = decision.reason;
+    if (!decision.fuse)
+      continue;
+    if (group.prologue.insert(producer))
+      recomputed[producer].push_back(&group);
+    growPrologue(group, producer);
+  }
+}
+
+std::optional<std::string> Fuser::refuseEpilogue(Group &group, Operation *op) {
+  for (Value operand : op->getOperands()) {
+    Operation *def = operand.getDefiningOp();
+    if (!def)
+      continue;
+    if (group.members.contains(def)) {
+      if (isDisabled(def, op, op))
+        return "switched off";
+      continue;
+    }
+    if (dependsOnGroup(def, group))
+      return "its other operand needs this group's result first";
+  }
+  int64_t unit = std::lcm(group.tileFeatures, cast<FusibleOp>(op).getEpilogueGranularity());
+  if (cast<FusibleOp>(group.hero).getHeroPriority() >= kTiledPriority && unit > 1) {
+    if (unit > granularityLimit)
+      return "needs " + std::to_string(unit) + " features in one tile, the limit is " +
+             std::to_string(granularityLimit);
+    int64_t width = cast<RankedTensorType>(group.hero->getResult(0).getType()).getShape().back();
+    if (width / unit < target.workers)
+      return "needs " + std::to_string(unit) + " of " + std::to_string(width) + " features in one tile, which leaves " +
+             std::to_string(width / unit) + " tiles for " + std::to_string(target.workers) + " workers";
+    for (Operation *member : llvm::concat<Operation *const>(group.members, ArrayRef<Operation *>(op)))
+      if (auto split = dyn_cast<SplitOp>(member); split && !split.getInterleave())
+        for (Value piece : split.getResults())
+          if (cast<RankedTensorType>(piece.getType()).getShape().back() % unit)
+            return "needs " + std::to_string(unit) + " features in one tile, which would straddle the pieces of " +
+                   getSourceName(split);
+  }
+  if (filter) {
+    FusionCandidate candidate{group.hero, group.members.getArrayRef(), op, false, unit, bucket.getTokens()};
+    if (std::optional<std::string> reason = filter(candidate))
+      return reason;
+  }
+  group.tileFeatures = unit;
+  return std::nullopt;
+}
+
+void Fuser::growEpilogue(Group &group) {
+  // By position in the block, so that what is nearest is tried first; `members` grows while it is walked.
+  for (unsigned i = 0; i < group.members.size(); ++i) {
+    Operation *producer = group.members[i];
+    SmallVector<Operation *> users;
+    for (Operation *user : producer->getUsers())
+      if (!llvm::is_contained(users, user))
+        users.push_back(user);
+    llvm::sort(users, [](Operation *a, Operation *b) { return a->isBeforeInBlock(b); });
+    for (Operation *user : users) {
+      auto fusible = dyn_cast<FusibleOp>(user);
+      if (!fusible || group.members.contains(user) || !fusible.isEpilogueFor(producer))
+        continue;
+      std::string &reason = reasons[{producer, user}];
+      if (Group *other = groupOf.lookup(user)) {
+        reason = "in the group of " + getSourceName(other->hero) + " already";
+        continue;
+      }
+      if (recomputed.contains(user)) {
+        reason = "recomputed by its consumers";
+        continue;
+      }
+      if (std::optional<std::string> refused = refuseEpilogue(group, user)) {
+        reason = std::move(*refused);
+        continue;
+      }
+      reason = "epilogue";
+      group.members.insert(user);
+      groupOf[user] = &group;
+      growPrologue(group, user);
+    }
+  }
+}
+
+/// Every compute op is in a group, and no op that must be recomputed by its consumers is missing in one of them.
+LogicalResult Fuser::checkComplete() {
+  for (Operation &op : block) {
+    if (groupOf.contains(&op) || isa<WeightOp, StateGetOp, StateSetOp>(op) || op.hasTrait<OpTrait::IsTerminator>())
+      continue;
+    auto fusible = dyn_cast<FusibleOp>(op);
+    if (!fusible)
+      return op.emitError("mili-fuse-groups: cannot be part of a kernel: the op does not implement FusibleOp");
+    auto it = recomputed.find(&op);
+    for (Operation *user : op.getUsers())
+      if (it == recomputed.end() || llvm::none_of(it->second, [&](Group *group) { return contains(*group, user); })) {
+        InFlightDiagnostic diagnostic = op.emitError(
+            "mili-fuse-groups: cannot lead a group and must run inside its consumer, which does not take it");
+        diagnostic.attachNote(user->getLoc()) << "the consumer is this " << user->getName();
+        return diagnostic;
+      }
+  }
+  return success();
+}
+
+/// Whether something outside the group reads a member's result. Recomputed producers read through the groups that run
+/// them.
+bool Fuser::leavesGroup(Value result, const Group &group) const {
+  return llvm::any_of(result.getUsers(), [&](Operation *user) {
+    auto it = recomputed.find(user);
+    if (it != recomputed.end())
+      return llvm::any_of(it->second, [&](Group *other) { return other != &group; });
+    return !group.members.contains(user);
+  });
+}
+
+/// Every value between two compute ops is a candidate.
+void Fuser::collect(FusionReport &report) {
+  std::string name = function.getSymName().str();
+  for (Operation &op : block) {
+    if (!isa<FusibleOp>(op))
+      continue;
+    SmallVector<Operation *> producers;
+    for (Value operand : op.getOperands())
+      if (Operation *def = operand.getDefiningOp();
+          isa_and_present<FusibleOp>(def) && !llvm::is_contained(producers, def))
+        producers.push_back(def);
+    for (Operation *producer : producers) {
+      FusionEdge edge;
+      edge.function = name;
+      edge.tokens = bucket.getTokens();
+      edge.producer = getSourceName(producer);
+      edge.consumer = getSourceName(&op);
+      edge.kind = (getMnemonic(producer) + "-" + getMnemonic(&op)).str();
+      edge.reason = reasons.lookup({producer, &op});
+      Group *group = groupOf.lookup(&op);
+      if (recomputed.contains(&op))  // a prologue inside a prologue
+        edge.fused = recomputed.contains(producer);
+      else
+        edge.fused = group && contains(*group, producer);
+      if (edge.fused && cast<FusibleOp>(producer).getHeroPriority() > 0) {
+        auto groupsRunning = static_cast<int64_t>(recomputed.lookup(producer).size());
+        for (Value value : producer->getResults()) {
+          if (!rows.isActivation(value) || !llvm::is_contained(op.getOperands(), value))
+            continue;
+          int64_t bytes = rows.getBytes(value);
+          if (groupsRunning)  // the one write is saved once, this consumer's read always
+            edge.bytesSaved += bytes + bytes / groupsRunning;
+          else
+            edge.bytesSaved += leavesGroup(value, *group) ? bytes : 2 * bytes;
+        }
+      }
+      if (edge.reason.empty())
+        edge.reason = edge.fused
+                          ? "both are in the group by other edges"
+                          : getMnemonic(&op).str() + " leads a group of its own: its kernel needs every row of what " +
+                                getMnemonic(producer).str() + " gives";
+      report.edges.push_back(std::move(edge));
+    }
+  }
+  for (auto &group : groups) {
+    FusionGroup entry{
+        name, bucket.getTokens(), getSourceName(group->hero), group->hero->getName().getStringRef().str(), {}};
+    SmallVector<Operation *> ops(group->prologue.begin(), group->prologue.end());
+    llvm::append_range(ops, group->members);
+    llvm::sort(ops, [](Operation *a, Operation *b) { return a->isBeforeInBlock(b); });
+    for (Operation *op : ops)
+      entry.ops.push_back(getSourceName(op));
+    report.groups.push_back(std::move(entry));
+  }
+}
+
+void Fuser::materialize() {
+  // Position and outward results are read off the untouched block first.
+  SmallVector<std::pair<Value, Value>> replacements;
+  for (auto &group : groups) {
+    SmallVector<Operation *> ops(group->prologue.begin(), group->prologue.end());
+    llvm::append_range(ops, group->members);
+    llvm::sort(ops, [](Operation *a, Operation *b) { return a->isBeforeInBlock(b); });
+
+    llvm::SetVector<Value> inputs;
+    SmallVector<Value> outputs;
+    for (Operation *op : ops)
+      for (Value operand : op->getOperands())
+        if (Operation *def = operand.getDefiningOp(); !def || !contains(*group, def))
+          inputs.insert(operand);
+    for (Operation *op : ops)
+      if (group->members.contains(op))
+        for (Value result : op->getResults())
+          if (leavesGroup(result, *group))
+            outputs.push_back(result);
+
+    OpBuilder builder(group->hero);
+    auto types = llvm::map_to_vector(outputs, [](Value value) { return value.getType(); });
+    OperationState state(group->hero->getLoc(), GroupOp::getOperationName());
+    state.addOperands(inputs.getArrayRef());
+    state.addTypes(types);
+    state.addRegion();
+    state.addAttribute("name", builder.getStringAttr(getSourceName(group->hero)));
+    state.addAttribute("hero", builder.getStringAttr(group->hero->getName().getStringRef()));
+    auto groupOp = cast<GroupOp>(builder.create(state));
+
+    Block &entry = groupOp.getBody().emplaceBlock();
+    IRMapping mapping;
+    for (Value input : inputs)
+      mapping.map(input, entry.addArgument(input.getType(), input.getLoc()));
+    builder.setInsertionPointToEnd(&entry);
+    for (Operation *op : ops)
+      builder.clone(*op, mapping);
+    YieldOp::create(builder, groupOp.getLoc(),
+                    llvm::map_to_vector(outputs, [&](Value value) { return mapping.lookup(value); }));
+    for (auto [output, result] : llvm::zip_equal(outputs, groupOp.getResults()))
+      replacements.emplace_back(output, result);
+  }
+  for (auto [output, result] : replacements)
+    output.replaceAllUsesWith(result);
+  SmallVector<Operation *> dead;
+  for (Operation &op : block)
+    if (isa<FusibleOp>(op))
+      dead.push_back(&op);
+  for (Operation *op : dead)
+    op->dropAllReferences();
+  for (Operation *op : dead)
+    op->erase();
+  sortTopologically(&block);
+}
+
+LogicalResult Fuser::run(FusionReport &report) {
+  SmallVector<FusibleOp> heroes;
+  for (Operation &op : block)
+    if (auto fusible = dyn_cast<FusibleOp>(op))
+      heroes.push_back(fusible);
+  llvm::stable_sort(heroes, [](FusibleOp a, FusibleOp b) { return a.getHeroPriority() > b.getHeroPriority(); });
+  for (FusibleOp hero : heroes) {
+    if (hero.getHeroPriority() == 0 || groupOf.contains(hero) || recomputed.contains(hero))
+      continue;
+    Group &group = *groups.emplace_back(std::make_unique<Group>());
+    group.hero = hero;
+    group.members.insert(hero);
+    groupOf[hero] = &group;
+    growPrologue(group, hero);
+    growEpilogue(group);
+  }
+  if (failed(checkComplete()))
+    return failure();
+  collect(report);
+  materialize();
+  return success();
+}
+
+struct FuseGroups : impl::FuseGroupsBase<FuseGroups> {
+  using FuseGroupsBase::FuseGroupsBase;
+  FuseGroups(const FuseGroupsOptions &options, GroupFilter filter, FusionReport *report)
+      : FuseGroupsBase(options), filter(std::move(filter)), outReport(report) {}
+
+  GroupFilter filter;
+  FusionReport *outReport = nullptr;
+
+  /// A kind names ops that can fuse: "gated", "rms_norm-linear".
+  LogicalResult checkKind(StringRef kind) {
+    if (kind == "all")
+      return success();
+    SmallVector<StringRef> ends;
+    kind.split(ends, '-');
+    llvm::StringSet<> known;
+    for (RegisteredOperationName name : getContext().getRegisteredOperations())
+      if (name.hasInterface<FusibleOp>())
+        known.insert(name.stripDialect());
+    bool valid = ends.size() <= 2 && llvm::all_of(ends, [&](StringRef end) { return known.contains(end); });
+    if (valid)
+      return success();
+    SmallVector<StringRef> names(known.keys());
+    llvm::sort(names);
+    return getOperation().emitError("mili-fuse-groups: disable: unknown kind of fusion '")
+           << kind << "'; expected all, an op or producer-consumer, of the ops " << llvm::join(names, ", ");
+  }
+
+  LogicalResult fuse() {
+    ModuleOp module = getOperation();
+    for (auto [value, name] : {std::pair<int64_t, StringRef>{workers, "workers"},
+                               {granularityLimit, "granularity-limit"},
+                               {flopsPerNs, "flops-per-ns"},
+                               {bytesPerNs, "bytes-per-ns"},
+                               {context, "context"}})
+      if (value <= 0)
+        return module.emitError("mili-fuse-groups: ") << name << " must be positive, found " << value;
+    if (launchNs < 0)
+      return module.emitError("mili-fuse-groups: launch-ns must not be negative, found ") << launchNs;
+    if (!report.empty() && report != "table" && report != "json")
+      return module.emitError("mili-fuse-groups: report must be table or json, found '") << report << "'";
+    llvm::StringSet<> disabled;
+    for (const std::string &kind : disable) {
+      if (failed(checkKind(kind)))
+        return failure();
+      disabled.insert(kind);
+    }
+
+    FusionReport own;
+    FusionReport &result = outReport ? *outReport : own;
+    size_t before = result.edges.size();
+    Target target{workers, static_cast<double>(launchNs), static_cast<double>(flopsPerNs),
+                  static_cast<double>(bytesPerNs), context};
+    for (auto function : module.getOps<func::FuncOp>()) {
+      if (function.isExternal())
+        continue;
+      if (!function->hasAttrOfType<BucketAttr>(MiliDialect::getBucketAttrName()))
+        return function.emitError("mili-fuse-groups: the function has no ")
+               << MiliDialect::getBucketAttrName() << "; run mili-specialize-buckets first";
+      if (!function.getBody().hasOneBlock())
+        return function.emitError("mili-fuse-groups: expected a body of one block, found ")
+               << function.getBody().getBlocks().size();
+      if (auto groups = function.getOps<GroupOp>(); !groups.empty())
+        return (*groups.begin()).emitError("mili-fuse-groups: the function is fused already");
+      Fuser fuser(function, target, granularityLimit, disabled, filter);
+      if (failed(fuser.run(result)))
+        return failure();
+      numGroups += fuser.numGroups();
+    }
+    for (size_t i = before; i < result.edges.size(); ++i)
+      numFused += result.edges[i].fused;
+    if (report == "table")
+      result.printTable(llvm::errs());
+    else if (report == "json")
+      result.printJson(llvm::errs());
+    return success();
+  }
+
+  void runOnOperation() override {
+    if (failed(fuse()))
+      signalPassFailure();
+  }
+};
+}  // namespace
+
+std::unique_ptr<Pass> createFuseGroups(const FuseGroupsOptions &options, GroupFilter filter, FusionReport *report) {
+  return std::make_unique<FuseGroups>(options, std::move(filter), report);
+}
+
+}  // namespace mlir::mili
