@@ -30,10 +30,11 @@ Status index_tokens(TokenizerSpec &spec, const std::string &where, TokenIds &ids
       continue;
     if (text.empty())
       return data_loss(where + ": token " + std::to_string(id) + " is empty");
-    if (spec.types[id] == tok::TokenType::Normal && !is_byte_level(text)) {
-      spec.types[id] = tok::TokenType::Unused;
-      continue;
-    }
+    if (text.size() > kMaxTokenBytes)
+      return data_loss(where + ": token " + std::to_string(id) + " has " + std::to_string(text.size()) +
+                       " bytes, at most " + std::to_string(kMaxTokenBytes) + " are accepted");
+    if (spec.types[id] == tok::TokenType::Normal && !is_byte_level(text))
+      spec.types[id] = tok::TokenType::UserDefined;
     auto [it, inserted] = ids.emplace(text, id);
     if (!inserted)
       return data_loss(where + ": tokens " + std::to_string(it->second) + " and " + std::to_string(id) +
@@ -85,8 +86,16 @@ Status check(const TokenizerSpec &spec, const std::string &where) {
   if (spec.chat_template.size() > kMaxChatTemplateBytes)
     return data_loss(where + ": a chat template of " + std::to_string(spec.chat_template.size()) + " bytes, at most " +
                      std::to_string(kMaxChatTemplateBytes) + " are accepted");
-  for (const TokenizerSpec::Added &added : spec.added)
+  for (const TokenizerSpec::Added &added : spec.added) {
     MILI_RETURN_IF_ERROR(check_id(added.id, "the added token " + quote(added.text), spec, where));
+    if (added.text.empty() || added.text.size() > kMaxAddedTokenBytes)
+      return data_loss(where + ": the added token " + quote(added.text) + " has " + std::to_string(added.text.size()) +
+                       " bytes, expected 1 to " + std::to_string(kMaxAddedTokenBytes));
+  }
+  for (const std::vector<int32_t> *affix : {&spec.prefix, &spec.suffix})
+    if (affix->size() > kMaxAffix)
+      return data_loss(where + ": " + std::to_string(affix->size()) + " tokens before or after the text, at most " +
+                       std::to_string(kMaxAffix) + " are accepted");
   for (int32_t id : spec.prefix)
     MILI_RETURN_IF_ERROR(check_id(id, "a token put before the text", spec, where));
   for (int32_t id : spec.suffix)
@@ -96,6 +105,9 @@ Status check(const TokenizerSpec &spec, const std::string &where) {
   for (const auto &[name, id] : named)
     if (id != -1)
       MILI_RETURN_IF_ERROR(check_id(id, name, spec, where));
+  if (spec.splits.size() > kMaxSplits)
+    return data_loss(where + ": " + std::to_string(spec.splits.size()) + " steps of splitting, at most " +
+                     std::to_string(kMaxSplits) + " are accepted");
   for (const TokenizerSpec::Split &split : spec.splits)
     if (split.pattern.empty() || split.pattern.size() > kMaxPatternBytes)
       return data_loss(where + ": a split pattern of " + std::to_string(split.pattern.size()) +
@@ -122,10 +134,12 @@ StatusOr<std::vector<uint8_t>> build_tokenizer(TokenizerSpec spec, const std::st
 
   flatbuffers::FlatBufferBuilder builder(spec.tokens.size() * 24 + pairs.size() * 6 + 4096);
   std::vector<flatbuffers::Offset<tok::AddedToken>> added;
+  added.reserve(spec.added.size());
   for (const TokenizerSpec::Added &token : spec.added)
     added.push_back(tok::CreateAddedToken(builder, token.id, builder.CreateString(token.text), token.special,
                                           token.lstrip, token.rstrip, token.single_word, token.normalized));
   std::vector<flatbuffers::Offset<tok::Split>> splits;
+  splits.reserve(spec.splits.size());
   for (const TokenizerSpec::Split &split : spec.splits)
     splits.push_back(tok::CreateSplit(builder, builder.CreateString(split.pattern), split.behavior, split.invert));
   auto tokens = builder.CreateVectorOfStrings(spec.tokens);

@@ -17,6 +17,10 @@ namespace mili {
 inline constexpr uint64_t kMaxTokens = uint64_t{1} << 22;
 inline constexpr size_t kMaxChatTemplateBytes = size_t{1} << 20;
 inline constexpr size_t kMaxPatternBytes = size_t{1} << 16;
+inline constexpr size_t kMaxTokenBytes = size_t{1} << 16;
+inline constexpr size_t kMaxAddedTokenBytes = 1024;
+inline constexpr size_t kMaxSplits = 32;
+inline constexpr size_t kMaxAffix = 64;
 
 struct TokenizerSpec {
   struct Added {
@@ -46,7 +50,8 @@ struct TokenizerSpec {
 };
 
 // Checks `spec` and writes the section. `where` is the file's name for messages. A Normal token with a character
-// outside the byte-level alphabet can be neither produced nor decoded as bytes; it becomes Unused. Errors: data loss.
+// outside the byte-level alphabet cannot be produced and stands for its own text; it becomes UserDefined without being
+// added. Errors: data loss.
 StatusOr<std::vector<uint8_t>> build_tokenizer(TokenizerSpec spec, const std::string &where);
 
 // Splits "left right" at its only space; nullopt if there is none or more than one.

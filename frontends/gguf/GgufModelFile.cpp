@@ -36,9 +36,11 @@ json to_json(const GgufArray &array) {
 
 bool is_small(const GgufArray &array) {
   uint64_t total = array.count;
-  for (const GgufArray &nested : array.arrays)
-    if (!is_small(nested) || (total += nested.count) > kMaxConfigArray)
+  for (const GgufArray &nested : array.arrays) {
+    if (!is_small(nested))
       return false;
+    total += nested.count;
+  }
   return total <= kMaxConfigArray;
 }
 

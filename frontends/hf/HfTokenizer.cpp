@@ -212,10 +212,6 @@ private:
         spec_.add_prefix_space = component.boolean_or("add_prefix_space", true);
         spec_.byte_level_splits = component.boolean_or("use_regex", true);
         component.boolean_or("trim_offsets", true);
-        // After a split every piece would get a space of its own.
-        if (spec_.add_prefix_space && !spec_.splits.empty())
-          component.fail("add_prefix_space", "only false is supported after another pre-tokenizer, found true",
-                         StatusCode::kUnimplemented);
       } else if (kind == "Split") {
         split(component);
       } else if (kind == "Digits") {

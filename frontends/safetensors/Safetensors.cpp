@@ -9,8 +9,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
+
 #include <optional>
+#include <set>
 
 using nlohmann::json;
 
@@ -112,13 +113,13 @@ StatusOr<std::vector<TensorInfo>> read_shards(const std::string &folder, const s
   auto map = index.is_object() ? index.find("weight_map") : index.end();
   if (!index.is_object() || map == index.end() || !map->is_object() || map->empty())
     return data_loss(index_path + ": expected an object with a non-empty object 'weight_map'");
-  std::map<std::string, uint32_t> shards;
+  std::set<std::string> shards;
   for (const json &value : *map) {
     if (!value.is_string())
       return data_loss(index_path + ": 'weight_map': expected file names, found " + json_excerpt(value));
     const std::string &name = value.get_ref<const std::string &>();
     MILI_RETURN_IF_ERROR(check_shard_name(name, index_path));
-    shards.emplace(name, 0);
+    shards.insert(name);
   }
   if (shards.size() > kMaxShards)
     return data_loss(index_path + ": " + std::to_string(shards.size()) + " files, at most " +
@@ -126,16 +127,18 @@ StatusOr<std::vector<TensorInfo>> read_shards(const std::string &folder, const s
 
   std::vector<TensorInfo> tensors;
   std::vector<std::string> names;
-  for (auto &[name, number] : shards) {
-    number = static_cast<uint32_t>(files.size());
-    StatusOr<File> file = File::open(folder + "/" + name);
+  for (const std::string &name : shards) {
+    const auto number = static_cast<uint32_t>(files.size());
+    std::string path = folder;
+    path.append("/").append(name);
+    StatusOr<File> file = File::open(path);
     if (!file.ok())
       return file.status().with_context(index_path + " lists a file that cannot be read");
     MILI_ASSIGN_OR_RETURN(std::vector<TensorInfo> shard, read_safetensors_header(*file, number));
     for (const TensorInfo &tensor : shard) {
       auto entry = map->find(tensor.name);
       if (entry == map->end())
-        return data_loss(index_path + ": the tensor " + quote(tensor.name) + " of " + name +
+        return data_loss(index_path + ": the tensor " + quote(tensor.name) + " of " + path +
                          " is missing from 'weight_map'");
       if (*entry != name)
         return data_loss(index_path + ": 'weight_map' puts the tensor " + quote(tensor.name) + " into " +

@@ -221,8 +221,6 @@ TEST(TokenizerJson, RefusesByName) {
        kUnsupported},
       {"split after bytes", kFile, "/pre_tokenizer/pretokenizers/0", byte_level, "after ByteLevel is not supported",
        kUnsupported},
-      {"space after split", kFile, "/pre_tokenizer/pretokenizers/1/add_prefix_space", true,
-       "only false is supported after another pre-tokenizer", kUnsupported},
       {"behaviour", kFile, "/pre_tokenizer/pretokenizers/0/behavior", "Shredded",
        R"(field 'behavior': supported: "Isolated")", kUnsupported},
       {"pattern", kFile, "/pre_tokenizer/pretokenizers/0/pattern", {{"Glob", "*"}}, "field 'pattern.String': required"},
@@ -302,7 +300,7 @@ TEST(TokenizerJson, AcceptsTheVariantsOfRealFiles) {
   EXPECT_TRUE(view(section)->add_prefix_space()) << "the library's default";
   EXPECT_TRUE(view(section)->byte_level_splits());
   section = converted("tokenizer.json", "/model/vocab/x y", 430);
-  EXPECT_EQ(view(section)->types()->Get(430), tok::TokenType::Unused) << "no byte is spelled with a space";
+  EXPECT_EQ(view(section)->types()->Get(430), tok::TokenType::UserDefined) << "no byte is spelled with a space";
   EXPECT_EQ(view(section)->types()->Get(425), tok::TokenType::Unused) << "a hole";
   EXPECT_EQ(view(section)->tokens()->Get(425)->str(), "");
   section = converted("tokenizer.json", "/truncation", {{"max_length", 512}});
@@ -443,7 +441,10 @@ TEST(GgufTokenizer, RefusesByName) {
       {"types too many", with({"a"}, {1, 1}, {}), "2 types for 1 tokens"},
       {"type 6", with({"a"}, {6}, {}), R"(token 0 "a" has type 6)"},
       {"type -1", with({"a"}, {-1}, {}), "has type -1"},
+      {"long token", with({std::string(70000, 'a')}, {1}, {}), "token 0 has 70000 bytes"},
+      {"long added token", with({std::string(2000, 'a')}, {3}, {}), "has 2000 bytes, expected 1 to 1024"},
       {"empty token", with({"a", ""}, {1, 1}, {}), "token 1 is empty"},
+      {"empty added token", with({"a", ""}, {1, 3}, {}), "has 0 bytes, expected 1 to 1024"},
       {"token twice", with({"a", "b", "a"}, {1, 1, 3}, {}), R"(tokens 0 and 2 are both spelled "a")"},
       {"merge", with({"a", "b"}, {1, 1}, {"ab"}), R"(merge 0: expected two tokens with one space between, found "ab")"},
       {"merge of a stranger", with({"a", "b"}, {1, 1}, {"a b"}),

@@ -247,6 +247,11 @@ def make_tokenizers():
     odd.post_processor = template(odd)
     made["odd"] = odd
 
+    # A space before every piece, also behind a split and an added token.
+    made["spaced"] = train(
+        pre_tokenizers.Sequence([split(Regex(r"\n"), "isolated"),
+                                 pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True)]))
+
     root = fresh_folder("tokenizers")
     for name, tokenizer in made.items():
         path = fresh_folder("tokenizers", name)
@@ -278,7 +283,7 @@ def make_tokenizers():
                 "decoded_skip": tokenizer.decode(ids, skip_special_tokens=True),
             })
         write_json(os.path.join(path, "encodings.json"), encodings)
-        if name != "odd":
+        if name not in ("odd", "spaced"):
             make_tokenizer_gguf(os.path.join(root, f"{name}.gguf"), name, tokenizer)
 
 
