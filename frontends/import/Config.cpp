@@ -12,11 +12,11 @@ namespace mlir::mili {
 
 namespace {
 struct Registry {
-  std::deque<Architecture> architectures; // addresses stay
+  std::deque<Architecture> architectures;  // addresses stay
   std::map<std::string, const Architecture *, std::less<>> byClass;
   std::map<std::string, const Architecture *, std::less<>> byGgufName;
 };
-} // namespace
+}  // namespace
 
 static Registry &registry() {
   static Registry instance;
@@ -182,4 +182,4 @@ void readSlidingLayers(JsonFields &fields, DecoderConfig &config, int64_t defaul
   }
 }
 
-} // namespace mlir::mili
+}  // namespace mlir::mili

@@ -77,7 +77,7 @@ static RopeParameters readRope(const ModelFile &model, JsonFields &fields, const
   if (factor < 0)
     fields.fail(scaling + "factor", "must not be negative");
   const double attention = fields.number_or(scaling + "attn_factor", 1.0);
-  fields.ignore({scaling + "finetuned"}); // about how the model was trained; the values are the same
+  fields.ignore({scaling + "finetuned"});  // about how the model was trained; the values are the same
 
   if (type == "linear" && factor > 0 && factor != 1) {
     rope.scaling = RopeScaling::kLinear;
@@ -91,8 +91,8 @@ static RopeParameters readRope(const ModelFile &model, JsonFields &fields, const
     fields.only_number(scaling + "yarn_ext_factor", 1.0);
     fields.only_number(scaling + "yarn_attn_factor", 1.0);
     // ggml multiplies its own factor with the file's.
-    const double scale = rope.factor.value_or(static_cast<double>(rope.trainedContext) /
-                                              static_cast<double>(rope.originalContext));
+    const double scale =
+        rope.factor.value_or(static_cast<double>(rope.trainedContext) / static_cast<double>(rope.originalContext));
     rope.attentionFactor = attention * (scale > 1 ? 0.1 * std::log(scale) + 1.0 : 1.0);
   } else if (type == "longrope") {
     rope.scaling = RopeScaling::kLongRope;
@@ -137,8 +137,8 @@ DecoderConfig readGgufDecoder(const ModelFile &model, JsonFields &fields, const 
     config.vocab = static_cast<int64_t>(table->shape[0]);
   const int64_t vocab = fields.positive_or(prefix + "vocab_size", config.vocab ? config.vocab : 1);
   if (config.vocab && vocab != config.vocab)
-    fields.fail(prefix + "vocab_size", "the table of embeddings has " + std::to_string(config.vocab) +
-                                           " rows, found " + std::to_string(vocab));
+    fields.fail(prefix + "vocab_size", "the table of embeddings has " + std::to_string(config.vocab) + " rows, found " +
+                                           std::to_string(vocab));
   config.vocab = vocab;
   config.tied = model.find("output.weight") == nullptr;
   config.queryKeyValueBias = Bias::kIfPresent;
@@ -154,9 +154,9 @@ DecoderConfig readGgufDecoder(const ModelFile &model, JsonFields &fields, const 
   fields.only_number(prefix + "expert_used_count", 0);
   fields.only_number("split.count", 1);
   // About the file, the text and how it was quantized.
-  fields.ignore({"general.*", "tokenizer.*", "quantize.*", "split.no", "split.tensors.count",
-                 prefix + "tensor_data_layout"});
+  fields.ignore(
+      {"general.*", "tokenizer.*", "quantize.*", "split.no", "split.tensors.count", prefix + "tensor_data_layout"});
   return config;
 }
 
-} // namespace mlir::mili
+}  // namespace mlir::mili

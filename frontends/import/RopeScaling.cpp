@@ -57,7 +57,7 @@ static void scaleYarn(const RopeParameters &parameters, float factor, const std:
   low = std::max(low, 0.0);
   high = std::min(high, static_cast<double>(parameters.rotaryDims - 1));
   if (low == high)
-    high += 0.001; // a ramp of width zero would divide by it
+    high += 0.001;  // a ramp of width zero would divide by it
   for (size_t i = 0; i < frequencies.size(); ++i) {
     const float ramp = (static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low);
     const float kept = 1 - std::clamp(ramp, 0.0f, 1.0f);
@@ -125,9 +125,7 @@ StatusOr<RopeTable> computeRope(const RopeParameters &parameters, int64_t contex
     table.frequencies[i] = 1.0f / powers[i];
 
   switch (parameters.scaling) {
-  case RopeScaling::kDefault:
-    table.kind = "default";
-    break;
+  case RopeScaling::kDefault: table.kind = "default"; break;
   case RopeScaling::kLinear:
     table.kind = "linear";
     for (float &frequency : table.frequencies)
@@ -175,7 +173,7 @@ StatusOr<RopeTable> computeRope(const RopeParameters &parameters, int64_t contex
 
 static std::optional<double> optionalNumber(JsonFields &fields, const char *key) {
   if (!fields.has(key)) {
-    fields.ignore({key}); // null means absent
+    fields.ignore({key});  // null means absent
     return std::nullopt;
   }
   return fields.number(key);
@@ -236,7 +234,7 @@ RopeParameters readRopeParameters(JsonFields &fields, int64_t headDim, int64_t t
   const char *spelling = fields.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
   if (fields.has("rope_parameters") && fields.has("rope_scaling"))
     fields.fail("rope_scaling", "given beside 'rope_parameters', which says the same; keep one of them");
-  fields.ignore({"rope_parameters", "rope_scaling"}); // null means absent
+  fields.ignore({"rope_parameters", "rope_scaling"});  // null means absent
   if (std::optional<JsonFields> nested = fields.optional_object(spelling)) {
     const std::string older = nested->string_or("type", "default");
     const std::string type = nested->string_or("rope_type", older);
@@ -257,4 +255,4 @@ RopeParameters readRopeParameters(JsonFields &fields, int64_t headDim, int64_t t
   return parameters;
 }
 
-} // namespace mlir::mili
+}  // namespace mlir::mili

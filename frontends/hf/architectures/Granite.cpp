@@ -18,7 +18,7 @@ static DecoderConfig readHuggingFace(::mili::JsonFields &fields) {
 
 static DecoderConfig readGguf(const ::mili::ModelFile &model, ::mili::JsonFields &fields, const std::string &prefix) {
   DecoderConfig config = readGgufDecoder(model, fields, prefix);
-  config.adjacentPairs = true; // converters reorder the rows of q and k
+  config.adjacentPairs = true;  // converters reorder the rows of q and k
   // llama.cpp takes this flag, for this family alone, as whether there is RoPE at all.
   fields.only_boolean(prefix + "rope.scaling.finetuned", true);
   config.embeddingMultiplier = fields.positive_number_or(prefix + "embedding_scale", 1.0);
@@ -28,20 +28,9 @@ static DecoderConfig readGguf(const ::mili::ModelFile &model, ::mili::JsonFields
   return config;
 }
 
-static void build(ModelBuilder &b) {
-  const DecoderConfig &c = b.config();
-  Value x = b.embedding();
-  for (int64_t layer = 0; layer < c.layers; ++layer) {
-    b.enterLayer(layer);
-    x = b.residual(x, b.attention(b.project(b.rmsNorm(x, "attn.norm", c.hidden))), "attn.add");
-    x = b.residual(x, b.gatedMlp(b.rmsNorm(x, "mlp.norm", c.hidden)), "mlp.add");
-  }
-  b.head(x);
-}
-
 static const RegisterArchitecture registration({.family = "granite",
                                                 .classes = {"GraniteForCausalLM"},
                                                 .ggufNames = {"granite"},
                                                 .readHuggingFace = readHuggingFace,
                                                 .readGguf = readGguf,
-                                                .build = build});
+                                                .build = buildPreNormDecoder});

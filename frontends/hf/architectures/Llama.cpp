@@ -14,19 +14,8 @@ static DecoderConfig readHuggingFace(::mili::JsonFields &fields) {
 
 static DecoderConfig readGguf(const ::mili::ModelFile &model, ::mili::JsonFields &fields, const std::string &prefix) {
   DecoderConfig config = readGgufDecoder(model, fields, prefix);
-  config.adjacentPairs = true; // converters reorder the rows of q and k
+  config.adjacentPairs = true;  // converters reorder the rows of q and k
   return config;
-}
-
-static void build(ModelBuilder &b) {
-  const DecoderConfig &c = b.config();
-  Value x = b.embedding();
-  for (int64_t layer = 0; layer < c.layers; ++layer) {
-    b.enterLayer(layer);
-    x = b.residual(x, b.attention(b.project(b.rmsNorm(x, "attn.norm", c.hidden))), "attn.add");
-    x = b.residual(x, b.gatedMlp(b.rmsNorm(x, "mlp.norm", c.hidden)), "mlp.add");
-  }
-  b.head(x);
 }
 
 static const RegisterArchitecture registration({.family = "llama",
@@ -34,4 +23,4 @@ static const RegisterArchitecture registration({.family = "llama",
                                                 .ggufNames = {"llama"},
                                                 .readHuggingFace = readHuggingFace,
                                                 .readGguf = readGguf,
-                                                .build = build});
+                                                .build = buildPreNormDecoder});

@@ -20,19 +20,8 @@ static DecoderConfig readHuggingFace(::mili::JsonFields &fields) {
   return config;
 }
 
-static void build(ModelBuilder &b) {
-  const DecoderConfig &c = b.config();
-  Value x = b.embedding();
-  for (int64_t layer = 0; layer < c.layers; ++layer) {
-    b.enterLayer(layer);
-    x = b.residual(x, b.attention(b.project(b.rmsNorm(x, "attn.norm", c.hidden))), "attn.add");
-    x = b.residual(x, b.gatedMlp(b.rmsNorm(x, "mlp.norm", c.hidden)), "mlp.add");
-  }
-  b.head(x);
-}
-
 static const RegisterArchitecture registration({.family = "mistral",
                                                 .classes = {"MistralForCausalLM"},
                                                 .ggufNames = {},
                                                 .readHuggingFace = readHuggingFace,
-                                                .build = build});
+                                                .build = buildPreNormDecoder});

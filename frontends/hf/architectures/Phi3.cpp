@@ -26,8 +26,8 @@ static DecoderConfig readHuggingFace(::mili::JsonFields &fields) {
 static DecoderConfig readGguf(const ::mili::ModelFile &model, ::mili::JsonFields &fields, const std::string &prefix) {
   DecoderConfig config = readGgufDecoder(model, fields, prefix);
   // Zero stands for none.
-  config.windows.assign(config.layers, fields.integer_or(prefix + "attention.sliding_window", 0, 0,
-                                                         ::mili::JsonFields::kMaxSize));
+  config.windows.assign(config.layers,
+                        fields.integer_or(prefix + "attention.sliding_window", 0, 0, ::mili::JsonFields::kMaxSize));
   return config;
 }
 

@@ -18,20 +18,9 @@ static DecoderConfig readGguf(const ::mili::ModelFile &model, ::mili::JsonFields
   return config;
 }
 
-static void build(ModelBuilder &b) {
-  const DecoderConfig &c = b.config();
-  Value x = b.embedding();
-  for (int64_t layer = 0; layer < c.layers; ++layer) {
-    b.enterLayer(layer);
-    x = b.residual(x, b.attention(b.project(b.rmsNorm(x, "attn.norm", c.hidden))), "attn.add");
-    x = b.residual(x, b.gatedMlp(b.rmsNorm(x, "mlp.norm", c.hidden)), "mlp.add");
-  }
-  b.head(x);
-}
-
 static const RegisterArchitecture registration({.family = "qwen2",
                                                 .classes = {"Qwen2ForCausalLM"},
                                                 .ggufNames = {"qwen2"},
                                                 .readHuggingFace = readHuggingFace,
                                                 .readGguf = readGguf,
-                                                .build = build});
+                                                .build = buildPreNormDecoder});

@@ -39,20 +39,9 @@ static DecoderConfig readHuggingFace(::mili::JsonFields &fields) {
 
 static DecoderConfig readGguf(const ::mili::ModelFile &model, ::mili::JsonFields &fields, const std::string &prefix) {
   DecoderConfig config = readGgufDecoder(model, fields, prefix);
-  config.adjacentPairs = true; // converters reorder the rows of q and k
-  setRotary(config, 4);        // the format has no key for it
+  config.adjacentPairs = true;  // converters reorder the rows of q and k
+  setRotary(config, 4);         // the format has no key for it
   return config;
-}
-
-static void build(ModelBuilder &b) {
-  const DecoderConfig &c = b.config();
-  Value x = b.embedding();
-  for (int64_t layer = 0; layer < c.layers; ++layer) {
-    b.enterLayer(layer);
-    x = b.residual(x, b.attention(b.project(b.rmsNorm(x, "attn.norm", c.hidden))), "attn.add");
-    x = b.residual(x, b.gatedMlp(b.rmsNorm(x, "mlp.norm", c.hidden)), "mlp.add");
-  }
-  b.head(x);
 }
 
 static const RegisterArchitecture registration({.family = "smollm3",
@@ -60,4 +49,4 @@ static const RegisterArchitecture registration({.family = "smollm3",
                                                 .ggufNames = {"smollm3"},
                                                 .readHuggingFace = readHuggingFace,
                                                 .readGguf = readGguf,
-                                                .build = build});
+                                                .build = buildPreNormDecoder});

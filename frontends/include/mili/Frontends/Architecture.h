@@ -21,7 +21,7 @@
 namespace mili {
 class JsonFields;
 class ModelFile;
-} // namespace mili
+}  // namespace mili
 
 namespace mlir::mili {
 
@@ -89,8 +89,8 @@ struct Architecture {
   std::vector<TensorRole> roles = {};
 };
 
-/// Makes an architecture known, at start-up or when a plugin is loaded. A class or GGUF name can be taken once: a second
-/// registration of the same name replaces the first.
+/// Makes an architecture known, at start-up or when a plugin is loaded. A class or GGUF name can be taken once: a
+/// second registration of the same name replaces the first.
 struct RegisterArchitecture {
   explicit RegisterArchitecture(Architecture architecture);
 };
@@ -132,6 +132,6 @@ void readSlidingLayers(::mili::JsonFields &fields, DecoderConfig &config, int64_
 /// divisors are read.
 DecoderConfig readGgufDecoder(const ::mili::ModelFile &model, ::mili::JsonFields &fields, const std::string &prefix);
 
-} // namespace mlir::mili
+}  // namespace mlir::mili
 
-#endif // MILI_FRONTENDS_ARCHITECTURE_H
+#endif  // MILI_FRONTENDS_ARCHITECTURE_H

@@ -20,7 +20,7 @@ namespace mlir::mili {
 
 class ModelBuilder {
 public:
-  struct State; // Import.cpp's side of the builder
+  struct State;  // the importer's side of the builder
   explicit ModelBuilder(State &state) : state(state) {}
 
   const DecoderConfig &config() const;
@@ -38,8 +38,7 @@ public:
   Value linear(Value x, llvm::StringRef role, int64_t outputs, Bias bias = Bias::kNone);
   /// The same with rows `begin` to `begin + outputs` of the tensor of `merged`, which has `rows` of them: projections
   /// that a checkpoint stores as one. Without bias.
-  Value linearRows(Value x, llvm::StringRef role, llvm::StringRef merged, int64_t rows, int64_t begin,
-                   int64_t outputs);
+  Value linearRows(Value x, llvm::StringRef role, llvm::StringRef merged, int64_t rows, int64_t begin, int64_t outputs);
   /// x [T][heads * headDim] rotated by the configuration's table.
   Value rope(Value x, llvm::StringRef role, int64_t heads);
   /// Appends k and v [T][kvHeads * headDim] to the layer's state and attends with q [T][heads * headDim] over it,
@@ -74,6 +73,9 @@ private:
   State &state;
 };
 
-} // namespace mlir::mili
+/// Embedding, layers of x += attention(norm(x)); x += mlp(norm(x)), head: the body of most families.
+void buildPreNormDecoder(ModelBuilder &builder);
 
-#endif // MILI_FRONTENDS_MODELBUILDER_H
+}  // namespace mlir::mili
+
+#endif  // MILI_FRONTENDS_MODELBUILDER_H

@@ -16,17 +16,17 @@
 
 namespace mili {
 class JsonFields;
-} // namespace mili
+}  // namespace mili
 
 namespace mlir::mili {
 
 enum class RopeScaling {
-  kDefault,  // RoFormer, arXiv 2104.09864
-  kLinear,   // positions divided by `factor`, arXiv 2306.15595
-  kLlama3,   // low frequencies divided by `factor`, high ones kept, a ramp between (Llama 3.1)
-  kYarn,     // "NTK by parts" and an attention factor, arXiv 2309.00071
-  kLongRope, // one divisor a frequency, two sets of them, arXiv 2402.13753
-  kDivisors, // one divisor a frequency, given by the file (ggml's rope_freqs tensor)
+  kDefault,   // RoFormer, arXiv 2104.09864
+  kLinear,    // positions divided by `factor`, arXiv 2306.15595
+  kLlama3,    // low frequencies divided by `factor`, high ones kept, a ramp between (Llama 3.1)
+  kYarn,      // "NTK by parts" and an attention factor, arXiv 2309.00071
+  kLongRope,  // one divisor a frequency, two sets of them, arXiv 2402.13753
+  kDivisors,  // one divisor a frequency, given by the file (ggml's rope_freqs tensor)
 };
 
 struct RopeParameters {
@@ -83,6 +83,6 @@ struct RopeDefaults {
 RopeParameters readRopeParameters(::mili::JsonFields &fields, int64_t headDim, int64_t trainedContext,
                                   const RopeDefaults &defaults);
 
-} // namespace mlir::mili
+}  // namespace mlir::mili
 
-#endif // MILI_FRONTENDS_ROPESCALING_H
+#endif  // MILI_FRONTENDS_ROPESCALING_H
