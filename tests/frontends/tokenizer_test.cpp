@@ -96,8 +96,8 @@ TEST(TokenizerJson, EveryKindOfSplit) {
 TEST(GgufTokenizer, AgreesWithTokenizerJson) {
   for (const char *name : {"gpt-2", "smollm", "qwen2", "llama-bpe"}) {
     SCOPED_TRACE(name);
-    auto from_gguf = convert(data("tokenizers/" + std::string(name) + ".gguf"));
-    auto from_json = convert(data("tokenizers/" + std::string(name)));
+    auto from_gguf = convert(data(std::string("tokenizers/") + name + ".gguf"));
+    auto from_json = convert(data(std::string("tokenizers/") + name));
     ASSERT_TRUE(from_gguf.ok()) << from_gguf.status().to_string();
     ASSERT_TRUE(from_json.ok()) << from_json.status().to_string();
     const tok::Tokenizer *a = view(*from_gguf), *b = view(*from_json);
