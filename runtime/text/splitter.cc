@@ -79,8 +79,26 @@ private:
       pos_ = end + 1;
       return ok_status();
     }
+    // What \s and \w mean in Oniguruma; PCRE2 adds U+180E to the first and leaves marks out of the second.
+    std::string_view meaning;
+    switch (c) {
+    case 's': meaning = R"(\p{White_Space})"; break;
+    case 'S': meaning = R"(\P{White_Space})"; break;
+    case 'w': meaning = in_class_ ? kWord : kWordSet; break;
+    case 'W':
+      if (in_class_)
+        return refuse(2, "the complement of a set inside a set");
+      meaning = kNoWordSet;
+      break;
+    default: break;
+    }
+    if (!meaning.empty()) {
+      out_.append(meaning);
+      pos_ += 2;
+      return ok_status();
+    }
     const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-    if (c == '\0' || (letter && std::string_view("sSdDwWbBpPnrtfxAz").find(c) == std::string_view::npos))
+    if (c == '\0' || (letter && std::string_view("dDpPnrtfxAz").find(c) == std::string_view::npos))
       return refuse(2, "this escape differs between regular expression engines");
     copy(2);
     return ok_status();
@@ -123,6 +141,10 @@ private:
     copy(1);
     return ok_status();
   }
+
+  static constexpr std::string_view kWord = R"(\p{Alphabetic}\p{M}\p{N}\p{Pc})";
+  static constexpr std::string_view kWordSet = R"([\p{Alphabetic}\p{M}\p{N}\p{Pc}])";
+  static constexpr std::string_view kNoWordSet = R"([^\p{Alphabetic}\p{M}\p{N}\p{Pc}])";
 
   std::string_view in_;
   std::string out_;
