@@ -6,6 +6,7 @@
 //===------------------------------------------------------------------------===//
 #include "mili/IR/MiliDialect.h"
 #include "mili/IR/MiliPlan.h"
+#include "mili/Passes/Passes.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Arith/Transforms/ShardingInterfaceImpl.h"
@@ -40,5 +41,6 @@ int main(int argc, char **argv) {
 
   registerTransformsPasses();
   shard::registerShardPasses();
+  mili::registerAllPasses();
   return asMainReturnCode(MlirOptMain(argc, argv, "MILI modular optimizer driver\n", registry));
 }

@@ -5,9 +5,10 @@
 // and their trivial partition drops the all-reduce of a split reduction. Here an op whose reduction is split inserts
 // its own.
 //
-// Replicated whatever the annotations say, because their split is not a split of tensors alone:
-//   weights       (a rank keeps all of it and slices; packing cuts the slice out of the plan later)
-//   states, kv_append, attention   (the state's type would have to lose heads at the same time)
+// Replicated whatever the annotations say:
+//   states, kv_append, attention   the state's type would have to lose heads at the same time
+//
+// A split weight stays the whole name followed by `shard.all_slice`, which packing turns into the rank's slice.
 //
 //===------------------------------------------------------------------------===//
 #include "mili/IR/MiliDialect.h"
@@ -94,6 +95,16 @@ static LoopNest describe(Operation *op) {
                  vocab = nest.loop(shape(embedding.getTable())[0], 0);
         unsigned columns = nest.loop(shape(embedding.getTable())[1], 1);
         nest.dims = {{rows}, {vocab, columns}, {rows, columns}};
+        return nest;
+      })
+      .Case<WeightOp>([&](WeightOp weight) {
+        LoopNest nest;
+        auto tensor = cast<RankedTensorType>(weight.getType());
+        auto block = dyn_cast<BlockType>(tensor.getElementType());
+        nest.dims.emplace_back();
+        for (int64_t dim = 0; dim < tensor.getRank(); ++dim)
+          nest.dims[0].push_back(
+              nest.loop(tensor.getDimSize(dim), block && dim + 1 == tensor.getRank() ? block.getBlockElements() : 1));
         return nest;
       })
       .Case<DequantOp>([&](DequantOp dequant) {
@@ -225,6 +236,20 @@ static LogicalResult annotate(Operation *op, OpBuilder &builder, const ShardingO
       OpBuilder::InsertionGuard guard(builder);
       shard::maybeInsertSourceShardingAnnotation(sharding, operand, builder);
     }
+  // A dequant is part of its consumer, but stands before it: a forward traversal has passed it by already.
+  for (Value operand : op->getOperands()) {
+    while (auto annotation = operand.getDefiningOp<shard::ShardOp>())
+      operand = annotation.getSrc();
+    auto dequant = operand.getDefiningOp<DequantOp>();
+    if (!dequant || dequant.getStorage().getDefiningOp<shard::ShardOp>())
+      continue;
+    FailureOr<std::pair<bool, Sharding>> known = shard::getSharding(cast<OpResult>(operand));
+    if (failed(known))
+      continue;
+    FailureOr<ShardingOption> inner = shardingOption(dequant, Sharding(), known->second);
+    if (failed(inner) || failed(annotate(dequant, builder, *inner)))
+      return failure();
+  }
   return success();
 }
 
@@ -257,6 +282,14 @@ static LogicalResult partitionOp(Operation *op, ArrayRef<Sharding> operands, Arr
                                   "sharding-propagation before shard-partition";
     if (shard::isReductionLoop(nest.types[loop]))
       llvm::append_range(reduced, axes);
+  }
+  if (isa<WeightOp>(op)) {
+    Value slice = local->getResult(0);
+    for (auto [dim, loop] : llvm::enumerate(nest.dims[0]))
+      if (!axesOfLoop[loop].empty())
+        slice = shard::AllSliceOp::create(builder, op->getLoc(), slice, grid, axesOfLoop[loop], dim).getResult();
+    map.map(op->getResult(0), slice);
+    return success();
   }
   for (auto [result, dims] : llvm::zip_equal(local->getResults(), ArrayRef(nest.dims).drop_front(op->getNumOperands())))
     if (auto tensor = dyn_cast<RankedTensorType>(result.getType())) {
