@@ -235,7 +235,8 @@ struct MergeProjections : impl::MergeProjectionsBase<MergeProjections> {
   }
 
   /// Interleaving takes two tensors of equal height, whole runs of each.
-  static bool canInterleave(MutableArrayRef<LinearOp> group, MutableArrayRef<Source> sources, int64_t runs, std::string &reason) {
+  static bool canInterleave(MutableArrayRef<LinearOp> group, MutableArrayRef<Source> sources, int64_t runs,
+                            std::string &reason) {
     for (Source &source : sources)
       if (source.weight.getParam().getPieces().size() != 1) {
         reason = "a weight is made of several pieces, which cannot be interleaved";

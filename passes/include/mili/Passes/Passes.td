@@ -93,4 +93,26 @@ def FuseGroups : Pass<"mili-fuse-groups", "::mlir::ModuleOp"> {
   let dependentDialects = ["::mlir::mili::MiliDialect"];
 }
 
+//===- Memory ------------------------------------------------------------------===//
+
+def MemoryPlan : Pass<"mili-memory-plan", "::mlir::ModuleOp"> {
+  let summary = "Groups into launches over one arena: the mili_plan dialect";
+  let description = [{
+    Works on functions with a `mili.bucket` whose groups have kernels (`kernel`, `stages`) and whose weights have layouts;
+    the functions are gone afterwards. Sets `mili_plan.memory` on the module: the exact bytes that the runtime allocates.
+    A weight's discardable attribute `packed_bytes` (i64) says what its layout takes where that differs from the tensor's
+    own storage. See the top of MemoryPlan.cpp for liveness, in-place reuse and offsets.
+  }];
+  let options = [
+    Option<"requests", "requests", "int64_t", "0", "Sequences that can be live at once; 0: the module's mili.requests">,
+    Option<"context", "context", "int64_t", "0", "Tokens of each sequence; 0: the module's mili.context">,
+    Option<"report", "report", "std::string", "\"\"", "Print each bucket's figures to standard error: table">
+  ];
+  let statistics = [
+    Statistic<"numKernels", "kernels", "Kernels after equal groups were joined">,
+    Statistic<"numInPlace", "in-place-results", "Results that took over an operand's buffer">
+  ];
+  let dependentDialects = ["::mlir::mili::plan::MiliPlanDialect"];
+}
+
 #endif

@@ -1,0 +1,142 @@
+#include "mili/runtime/memory.h"
+
+#include "mili/runtime/batch.h"
+#include "mili/runtime/plan_format.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace mili {
+namespace {
+
+static_assert(kPageTokens == 64, "pages_for() and page_bytes() say 64");
+
+// Sums and products that remember having overflowed. 2^62 leaves room for a caller's own additions.
+class Checked {
+public:
+  constexpr Checked(uint64_t value) : value_(value), ok_(value <= kLimit) {}
+
+  Checked operator+(Checked other) const { return combine(other, __builtin_add_overflow(value_, other.value_, &tmp_)); }
+  Checked operator*(Checked other) const { return combine(other, __builtin_mul_overflow(value_, other.value_, &tmp_)); }
+  bool ok() const { return ok_; }
+  uint64_t value() const { return value_; }
+
+private:
+  static constexpr uint64_t kLimit = uint64_t{1} << 62;
+
+  Checked combine(Checked other, bool overflow) const {
+    Checked result(overflow ? 0 : tmp_);
+    result.ok_ = result.ok_ && ok_ && other.ok_ && !overflow;
+    return result;
+  }
+
+  uint64_t value_;
+  mutable uint64_t tmp_ = 0;
+  bool ok_;
+};
+
+constexpr uint64_t kTableAlign = 64;
+
+uint64_t round_up(uint64_t value, uint64_t align) { return (value + align - 1) / align * align; }
+
+Status too_large(const char *what) {
+  return invalid_argument(std::string(what) + " is larger than 2^62 bytes; the plan's bounds are not sensible");
+}
+
+}  // namespace
+
+StatusOr<uint64_t> page_bytes(const StateSize &state) {
+  Checked bytes = (Checked(state.k) + Checked(state.v)) * state.heads * kPageTokens * state.elem_bytes;
+  if (!bytes.ok())
+    return too_large("a page of the state");
+  return bytes.value();
+}
+
+StatusOr<BatchLayout> batch_layout(const std::vector<BucketSize> &buckets, uint64_t pages_per_sequence) {
+  uint64_t tokens = 0, sequences = 0, rows = 0;
+  for (const BucketSize &bucket : buckets) {
+    tokens = std::max(tokens, bucket.tokens);
+    sequences = std::max(sequences, bucket.sequences);
+    rows = std::max(rows, bucket.logit_rows);
+  }
+  BatchLayout layout;
+  Checked at = 0;
+  auto place = [&](uint64_t &offset, Checked entries) {
+    offset = at.value();
+    Checked end = at + entries * sizeof(int32_t) + (kTableAlign - 1);
+    at = Checked(end.value() / kTableAlign * kTableAlign) + Checked(end.ok() && at.ok() ? 0 : ~uint64_t{0});
+  };
+  place(layout.token_ids, tokens);
+  place(layout.positions, tokens);
+  place(layout.segments, tokens);
+  place(layout.q_start, Checked(sequences) + 1);
+  place(layout.kv_len, sequences);
+  place(layout.page_table, Checked(sequences) * pages_per_sequence);
+  place(layout.logit_tokens, rows);
+  if (!at.ok())
+    return too_large("the batch's tables");
+  layout.total = at.value();
+  return layout;
+}
+
+StatusOr<MemoryFigures> plan_memory(const MemoryInputs &inputs) {
+  if (inputs.requests == 0 || inputs.context == 0)
+    return invalid_argument("a plan serves at least one request of at least one token; found requests = " +
+                            std::to_string(inputs.requests) + ", context = " + std::to_string(inputs.context));
+  MemoryFigures figures;
+  figures.weights = inputs.weight_bytes;
+  if (!Checked(inputs.weight_bytes).ok())
+    return too_large("the weights");
+
+  figures.pages_per_sequence = pages_for(inputs.context);
+  Checked pages = Checked(inputs.requests) * figures.pages_per_sequence + 1;
+  Checked slots = Checked(inputs.requests) + 1;  // slot 0 is scratch, like page 0
+  Checked kv = 0;
+  for (const StateSize &state : inputs.states) {
+    if (state.paged) {
+      MILI_ASSIGN_OR_RETURN(uint64_t bytes, page_bytes(state));
+      kv = kv + pages * bytes;
+    } else {
+      kv = kv + slots * state.slot_bytes;
+    }
+  }
+  if (!kv.ok() || !pages.ok())
+    return too_large("the state pools");
+  figures.kv = kv.value();
+  figures.kv_pages = pages.value();
+
+  for (const BucketSize &bucket : inputs.buckets) {
+    if (!Checked(bucket.arena_bytes).ok())
+      return too_large("the arena");
+    figures.arena = std::max(figures.arena, round_up(bucket.arena_bytes, kArenaAlign));
+  }
+  for (uint64_t bytes : inputs.kernel_scratch) {
+    if (!Checked(bytes).ok())
+      return too_large("a kernel's scratch");
+    figures.worker_scratch = std::max(figures.worker_scratch, round_up(bytes, kTableAlign));
+  }
+  MILI_ASSIGN_OR_RETURN(BatchLayout layout, batch_layout(inputs.buckets, figures.pages_per_sequence));
+  figures.tables = layout.total;
+
+  Checked total = Checked(figures.weights) + figures.arena + figures.kv + figures.tables + figures.worker_scratch;
+  if (!total.ok())
+    return too_large("the plan's memory");
+  return figures;
+}
+
+std::string format_bytes(uint64_t bytes) {
+  static constexpr const char *kUnits[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  if (bytes < 1024)
+    return std::to_string(bytes) + " bytes";
+  double value = static_cast<double>(bytes) / 1024;
+  int unit = 0;
+  while (value >= 1024 && unit < 5) {
+    value /= 1024;
+    ++unit;
+  }
+  char text[32];
+  std::snprintf(text, sizeof(text), value < 10 ? "%.2f %s" : value < 100 ? "%.1f %s" : "%.0f %s", value, kUnits[unit]);
+  return text;
+}
+
+}  // namespace mili
