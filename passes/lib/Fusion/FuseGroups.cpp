@@ -103,6 +103,7 @@ private:
   bool isDisabled(Operation *producer, Operation *consumer, Operation *joining) const;
   LogicalResult checkComplete();
   // Result.
+  std::string explain(Operation *producer, Operation *consumer, bool fused) const;
   void collect(FusionReport &report);
   void materialize();
   bool leavesGroup(Value result, const Group &group) const;
@@ -347,6 +348,20 @@ bool Fuser::leavesGroup(Value result, const Group &group) const {
   });
 }
 
+/// Why an edge came out as it did when no attempt at this very edge says so.
+std::string Fuser::explain(Operation *producer, Operation *consumer, bool fused) const {
+  if (fused)
+    return cast<FusibleOp>(consumer).isEpilogueFor(producer) ? "epilogue" : "inside the group by another edge";
+  auto it = recomputed.find(consumer);
+  if (it != recomputed.end())
+    return "an input of " + getSourceName(it->second.front()->hero) + ", which recomputes " +
+           getMnemonic(consumer).str();
+  Group *group = groupOf.lookup(consumer);
+  if (group->hero != consumer)
+    return "in the group of " + getSourceName(group->hero) + ", which cannot take " + getMnemonic(producer).str();
+  return getMnemonic(consumer).str() + " leads a group and needs all that " + getMnemonic(producer).str() + " gives";
+}
+
 /// Every value between two compute ops is a candidate.
 void Fuser::collect(FusionReport &report) {
   std::string name = function.getSymName().str();
@@ -372,22 +387,20 @@ void Fuser::collect(FusionReport &report) {
       else
         edge.fused = group && contains(*group, producer);
       if (edge.fused && cast<FusibleOp>(producer).getHeroPriority() > 0) {
-        auto groupsRunning = static_cast<int64_t>(recomputed.lookup(producer).size());
+        auto copies = static_cast<int64_t>(recomputed.lookup(producer).size());
         for (Value value : producer->getResults()) {
           if (!rows.isActivation(value) || !llvm::is_contained(op.getOperands(), value))
             continue;
           int64_t bytes = rows.getBytes(value);
-          if (groupsRunning)  // the one write is saved once, this consumer's read always
-            edge.bytesSaved += bytes + bytes / groupsRunning;
-          else
-            edge.bytesSaved += leavesGroup(value, *group) ? bytes : 2 * bytes;
+          edge.bytesSaved += copies ? bytes + bytes / copies : leavesGroup(value, *group) ? bytes : 2 * bytes;
         }
+        // Every copy of a prologue reads its inputs; the savings are this edge's share.
+        for (Value value : producer->getOperands())
+          if (copies && rows.isActivation(value))
+            edge.bytesSaved -= rows.getBytes(value) * (copies - 1) / copies;
       }
       if (edge.reason.empty())
-        edge.reason = edge.fused
-                          ? "both are in the group by other edges"
-                          : getMnemonic(&op).str() + " leads a group of its own: its kernel needs every row of what " +
-                                getMnemonic(producer).str() + " gives";
+        edge.reason = explain(producer, &op, edge.fused);
       report.edges.push_back(std::move(edge));
     }
   }

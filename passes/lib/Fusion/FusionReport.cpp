@@ -115,31 +115,33 @@ void FusionReport::printTable(raw_ostream &os) const {
     std::vector<std::string> cells;  // edge, kind, decision, bytes, why
     std::map<int64_t, int> times;    // by bucket
   };
-  OrderedRows<Row> unique;
+  // By edge first, so that what was decided for its buckets stands together.
+  OrderedRows<OrderedRows<Row>> unique;
   for (const FusionEdge &edge : edges) {
     std::string bytes = "–";
     if (edge.fused && edge.bytesSaved && edge.tokens)
       bytes = bytesText(static_cast<double>(edge.bytesSaved) / static_cast<double>(edge.tokens)) + "/token";
     std::vector<std::string> cells{collapse(edge.producer) + " → " + collapse(edge.consumer), edge.kind,
                                    edge.fused ? "fused" : "separate", bytes, collapse(edge.reason)};
-    Row &row = unique[join(cells, "\1")];
+    Row &row = unique[cells[0] + "\1" + cells[1]][join(cells, "\1")];
     row.cells = cells;
     ++row.times[edge.tokens];
   }
   std::vector<std::vector<std::string>> rows{{"edge", "kind", "tokens", "decision", "bytes saved", "times", "why"}};
-  for (const Row &row : unique) {
-    std::string tokens = "any";
-    if (row.times.size() != allTokens.size()) {
-      tokens.clear();
-      for (auto [bound, times] : row.times)
-        tokens += (tokens.empty() ? "≤ " : ", ") + std::to_string(bound);
+  for (const OrderedRows<Row> &decisions : unique)
+    for (const Row &row : decisions) {
+      std::string tokens = "any";
+      if (row.times.size() != allTokens.size()) {
+        tokens.clear();
+        for (auto [bound, times] : row.times)
+          tokens += (tokens.empty() ? "≤ " : ", ") + std::to_string(bound);
+      }
+      int times = 0;
+      for (auto [bound, count] : row.times)
+        times = std::max(times, count);
+      rows.push_back(
+          {row.cells[0], row.cells[1], tokens, row.cells[2], row.cells[3], std::to_string(times), row.cells[4]});
     }
-    int times = 0;
-    for (auto [bound, count] : row.times)
-      times = std::max(times, count);
-    rows.push_back(
-        {row.cells[0], row.cells[1], tokens, row.cells[2], row.cells[3], std::to_string(times), row.cells[4]});
-  }
   printColumns(os, rows);
 }
 

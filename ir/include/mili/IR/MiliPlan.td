@@ -57,29 +57,46 @@ def MiliPlan_KernelOp : MiliPlan_Op<"kernel", [Symbol, IsolatedFromAbove, Single
     `mili.yield`. A launch's arguments are the block arguments in order without the batch (which every kernel gets by
     itself), then the yielded values in order without states (which are updated in place), then the arena scratch if the
     template wants any.
+    `layouts` has a string for each block argument: the layout of a weight, empty for anything else.
     Each stage becomes one symbol `<name>` or, when there are several, `<name>.<stage>`.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$kernel_template, StrAttr:$hero,
                        TypedArrayAttrBase<Mili_StageAttr, "stages">:$stages, Mili_BucketAttr:$bucket,
                        ArrayAttr:$weight_layouts);
   let regions = (region SizedRegion<1>:$body);
-  let assemblyFormat = "$sym_name `template` $kernel_template `hero` $hero `stages` $stages `bucket` $bucket `layouts` $weight_layouts attr-dict-with-keyword $body";
+  let assemblyFormat = [{
+    $sym_name `template` $kernel_template `hero` $hero `stages` $stages `bucket` $bucket `layouts` $weight_layouts
+    attr-dict-with-keyword $body
+  }];
   let hasVerifier = 1;
 }
 
 def MiliPlan_BucketOp : MiliPlan_Op<"bucket", [Symbol, SingleBlock, NoTerminator, NoRegionArguments]> {
   let summary = "The launches of one bucket, in order";
+  let description = [{
+    All figures are bytes: `arena` the peak that this bucket needs, `lower_bound` the most that is live at one time,
+    `naive` what separate buffers would take, `logits` the offset in the arena of the f32 `[logit_rows][vocab]`.
+  }];
   let arguments = (ins SymbolNameAttr:$sym_name, Mili_BucketAttr:$bucket, I64Attr:$arena, I64Attr:$lower_bound, I64Attr:$naive,
                        I64Attr:$logits);
   let regions = (region SizedRegion<1>:$body);
-  let assemblyFormat = "$sym_name $bucket `arena` $arena `lower_bound` $lower_bound `naive` $naive `logits` $logits attr-dict-with-keyword $body";
+  let assemblyFormat = [{
+    $sym_name $bucket `arena` $arena `lower_bound` $lower_bound `naive` $naive `logits` $logits
+    attr-dict-with-keyword $body
+  }];
   let hasVerifier = 1;
 }
 
 def MiliPlan_LaunchOp : MiliPlan_Op<"launch", [HasParent<"BucketOp">, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "One launch of one stage of a kernel";
   let description = [{
-    `mili_plan.launch @linear_3 stage 0 "layers.0.mlp.up" (#mili_plan.arena<read 0 + 2304>, #mili_plan.weight_ref<@w4>, ...)`
+    `name` is the group's name in the model. Arena slices begin at multiples of 256 bytes within the bucket's arena.
+    `bytes` and `flops` are the traffic and work at the bucket's bound.
+
+    ```mlir
+    mili_plan.launch @linear_3 stage 0 "layers.0.mlp.up" [#mili_plan.arena<read 0 + 2304>, #mili_plan.weight_ref<@w4>,
+        #mili_plan.arena<write 2304 + 6144>] bytes 557312 flops 1769472
+    ```
   }];
   let arguments = (ins FlatSymbolRefAttr:$kernel, I64Attr:$stage, StrAttr:$name, ArrayAttr:$args, I64Attr:$bytes, I64Attr:$flops);
   let assemblyFormat = "$kernel `stage` $stage $name $args `bytes` $bytes `flops` $flops attr-dict";
