@@ -25,3 +25,18 @@ function(mili_compiler_library name)
   endif()
   set_property(GLOBAL APPEND PROPERTY MILI_COMPILER_OBJECTS ${name})
 endfunction()
+
+# mili_add_reference(NAME file.td generator ...): docs/NAME.md of the build folder, written by mlir-tblgen from the
+# declarations themselves. The target mili-doc writes them all.
+add_custom_target(mili-doc)
+function(mili_add_reference name td)
+  get_property(directories DIRECTORY PROPERTY INCLUDE_DIRECTORIES)
+  list(TRANSFORM directories PREPEND -I)
+  set(output ${CMAKE_BINARY_DIR}/docs/${name}.md)
+  add_custom_command(OUTPUT ${output}
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/docs
+    COMMAND ${MLIR_TABLEGEN_EXE} ${ARGN} ${directories} ${CMAKE_CURRENT_SOURCE_DIR}/${td} -o ${output}
+    DEPENDS ${td} VERBATIM)
+  add_custom_target(mili-doc-${name} DEPENDS ${output})
+  add_dependencies(mili-doc mili-doc-${name})
+endfunction()

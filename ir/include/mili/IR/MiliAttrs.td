@@ -64,7 +64,10 @@ def Mili_RopeAttr : Mili_Attr<"Rope", "rope"> {
   }];
   let parameters = (ins StringRefParameter<>:$kind, EnumParameter<Mili_RopePairing>:$pairing,
                         "::mlir::FloatAttr":$amplitude, "::mlir::DenseF32ArrayAttr":$frequencies);
-  let assemblyFormat = "`<` $kind `,` `pairing` `=` $pairing `,` `amplitude` `=` $amplitude `,` `frequencies` `=` $frequencies `>`";
+  let assemblyFormat = [{
+    `<` $kind `,` `pairing` `=` $pairing `,` `amplitude` `=` $amplitude
+    `,` `frequencies` `=` $frequencies `>`
+  }];
   let genVerifyDecl = 1;
 }
 
@@ -116,7 +119,10 @@ def Mili_StageAttr : Mili_Attr<"Stage", "stage"> {
   }];
   let parameters = (ins StringRefParameter<>:$name, "int64_t":$tiles, EnumParameter<Mili_RowCount>:$per,
                         "int64_t":$rowsPerTile, DefaultValuedParameter<"int64_t", "0">:$scratch);
-  let assemblyFormat = "`<` $name `,` `tiles` `=` $tiles `per` $per `by` $rowsPerTile (`,` `scratch` `=` $scratch^)? `>`";
+  let assemblyFormat = [{
+    `<` $name `,` `tiles` `=` $tiles `per` $per `by`
+    $rowsPerTile (`,` `scratch` `=` $scratch^)? `>`
+  }];
   let genVerifyDecl = 1;
 }
 

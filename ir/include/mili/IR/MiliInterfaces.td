@@ -9,32 +9,47 @@ def FusibleOpInterface : OpInterface<"FusibleOp"> {
   let description = [{
     How an op takes part in fusion. A group has one *hero*, the op that decides which kernel template is used; ops
     before it on the chosen operand are its *prologue*, ops after it its *epilogue*. Ops from outside the tree take
-    part by implementing this interface.
+    part by implementing this interface. An op that implements it and overrides nothing is an element-wise hero
+    (priority 10) that fuses with nothing.
   }];
   let methods = [
-    InterfaceMethod<[{Priority as the hero of a group: 0 cannot be one; of two candidates the higher leads. Products and
-      attention are 100, embedding 60, row operations (norms) 50, rope and appends 20, element-wise ops 10.}],
+    InterfaceMethod<[{
+        Priority as the hero of a group: 0 cannot be one; of two candidates the higher leads. Products and attention
+        are 100, embedding 60, row operations (norms) 50, rope and appends 20, element-wise ops 10 (the default).
+      }],
       "unsigned", "getHeroPriority", (ins), "", "return 10;">,
-    InterfaceMethod<[{Whether this op may run in the prologue of `use.getOwner()`, producing that operand.}],
+    InterfaceMethod<[{
+        Whether this op may run in the prologue of `use.getOwner()`, producing that operand. By default it may not.
+      }],
       "bool", "isPrologueFor", (ins "::mlir::OpOperand &":$use), "", "return false;">,
-    InterfaceMethod<[{Whether this op may run in the epilogue of `producer`, consuming one of its results. Asked of
-      chains too: `producer` is then the hero or an epilogue op already taken. False when no operand comes from it.}],
+    InterfaceMethod<[{
+        Whether this op may run in the epilogue of `producer`, consuming one of its results. Asked of chains too:
+        `producer` is then the hero or an epilogue op already taken. False when no operand comes from it, and by
+        default.
+      }],
       "bool", "isEpilogueFor", (ins "::mlir::Operation *":$producer), "", "return false;">,
-    InterfaceMethod<[{Features of the hero's result, counted from a multiple of this number, that the op needs together in one
-      tile, e.g. a head for RoPE; 1 when element-wise.}],
+    InterfaceMethod<[{
+        Features of the hero's result, counted from a multiple of this number, that the op needs together in one tile,
+        e.g. a head for RoPE; 1 when element-wise (the default).
+      }],
       "int64_t", "getEpilogueGranularity", (ins), "", "return 1;">
   ];
 }
 
 def CostedOpInterface : OpInterface<"CostedOp"> {
   let cppNamespace = "::mlir::mili";
-  let description = [{Work of one step, for cost decisions, `--explain` and the plan. `rows` is the number of rows (tokens, or wanted rows
-    for the head), `context` the mean tokens of context per sequence.}];
+  let description = [{
+    Work of one step, for cost decisions, `--explain` and the plan. `rows` is the number of rows (tokens, or wanted rows
+    for the head), `context` the mean tokens of context per sequence.
+  }];
   let methods = [
-    InterfaceMethod<"Floating-point operations.", "uint64_t", "getFlops", (ins "int64_t":$rows, "int64_t":$context)>,
-    InterfaceMethod<[{Bytes that must be read of weights and state, excluding activations. A weight counts as it is stored, blocks for a
-      dequantized one (so `mili.dequant` itself counts nothing). State counts once per sequence: the function's bucket says
-      how many there are; without one each row is taken for a sequence of its own.}],
+    InterfaceMethod<"Floating-point operations. No default.",
+      "uint64_t", "getFlops", (ins "int64_t":$rows, "int64_t":$context)>,
+    InterfaceMethod<[{
+        Bytes that must be read of weights and state, excluding activations (default 0). A weight counts as it is
+        stored, blocks for a dequantized one (so `mili.dequant` itself counts nothing). State counts once per sequence:
+        the function's bucket says how many there are; without one each row is taken for a sequence of its own.
+      }],
       "uint64_t", "getFixedBytes", (ins "int64_t":$rows, "int64_t":$context), "", "return 0;">
   ];
 }

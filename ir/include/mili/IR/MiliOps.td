@@ -18,8 +18,8 @@ class Mili_Op<string mnemonic, list<Trait> traits = []> : Op<Mili_Dialect, mnemo
 defvar Mili_NamedResult = DeclareOpInterfaceMethods<OpAsmOpInterface, ["getAsmResultNames"]>;
 
 // A token-wise or token-mixing computation without side effects that fusion, costs and partitioning can reason about.
-// State is threaded as values, so even appends are pure; the verifier keeps each version used at most once by an append.
-// How ops are split over ranks (upstream's ShardingInterface) is attached to them in lib/MiliSharding.cpp.
+// State is threaded as values, so even appends are pure; the verifier keeps each version used at most once by an
+// append. How ops are split over ranks (upstream's ShardingInterface) is attached to them in lib/MiliSharding.cpp.
 // `fusion` lists the FusibleOp methods that the op answers itself; the others keep the interface's defaults (an
 // element-wise hero that fuses with nothing).
 class Mili_ComputeOp<string mnemonic, list<string> fusion, list<Trait> traits = []>
@@ -32,29 +32,56 @@ defvar Mili_ReadsActivations = DeclareOpInterfaceMethods<CostedOpInterface>;
 
 def Mili_StateOp : Mili_Op<"state", [Symbol]> {
   let summary = "Declares the state of one layer";
-  let description = "`mili.state @layers.0.kv : !mili.kv<heads = 3, k = 64, v = 64, f32>`";
+  let description = [{
+    Paged KV or recurrent; the pool of every live sequence's state of this layer.
+
+    ```mlir
+    mili.state @layers.0.kv : !mili.kv<heads = 3, k = 64, v = 64, f32>
+    ```
+  }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<Mili_State>:$type);
   let assemblyFormat = "$sym_name `:` $type attr-dict";
 }
 
-def Mili_StateGetOp : Mili_Op<"state_get", [MemoryEffects<[MemRead]>, DeclareOpInterfaceMethods<SymbolUserOpInterface>, Mili_NamedResult]> {
+def Mili_StateGetOp : Mili_Op<"state_get", [MemoryEffects<[MemRead]>, Mili_NamedResult,
+                                           DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "The version of a state at the start of the step";
+  let description = [{
+    ```mlir
+    %kv0 = mili.state_get @layers.0.kv : !mili.kv<heads = 3, k = 64, v = 64, f32>
+    ```
+  }];
   let arguments = (ins FlatSymbolRefAttr:$state);
   let results = (outs Mili_State:$result);
   let assemblyFormat = "$state `:` type($result) attr-dict";
 }
 
-def Mili_StateSetOp : Mili_Op<"state_set", [MemoryEffects<[MemWrite]>, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+def Mili_StateSetOp : Mili_Op<"state_set", [MemoryEffects<[MemWrite]>,
+                                           DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "Makes a version the state at the end of the step";
+  let description = [{
+    `value` is the last version: nothing was appended to it, and it began with the same state's `mili.state_get`. One
+    per state in a function.
+
+    ```mlir
+    mili.state_set @layers.0.kv, %kv1 : !mili.kv<heads = 3, k = 64, v = 64, f32>
+    ```
+  }];
   let arguments = (ins FlatSymbolRefAttr:$state, Mili_State:$value);
   let assemblyFormat = "$state `,` $value `:` type($value) attr-dict";
 }
 
-def Mili_KvAppendOp : Mili_ComputeOp<"kv_append", ["getHeroPriority", "isEpilogueFor"], [Mili_ReadsActivations, AllTypesMatch<["kv", "result"]>, Mili_NamedResult]> {
+def Mili_KvAppendOp : Mili_ComputeOp<"kv_append", ["getHeroPriority", "isEpilogueFor"],
+    [Mili_ReadsActivations, AllTypesMatch<["kv", "result"]>, Mili_NamedResult]> {
   let summary = "Appends the step's keys and values";
   let description = [{
-    k: `[T][heads * k]`, v: `[T][heads * v]`. Row t goes to position `positions[t]` of sequence `segments[t]`. A version
-    is appended to at most once.
+    key `[T][heads * k]`, value `[T][heads * v]`, both of the state's element type unless that is narrower than 16 bits.
+    Row t goes to position `positions[t]` of sequence `segments[t]`. A version is appended to at most once, and the new
+    one must be kept: by a further append, by `mili.state_set`, or by leaving the region.
+
+    ```mlir
+    %kv1 = mili.kv_append %kv0, %k, %v, %batch : !mili.kv<heads = 3, k = 64, v = 64, f32>, tensor<?x192xf32>, tensor<?x192xf32>
+    ```
   }];
   let arguments = (ins Mili_KvType:$kv, Mili_Activation2D:$key, Mili_Activation2D:$value, Mili_BatchType:$batch);
   let results = (outs Mili_KvType:$result);
@@ -97,7 +124,13 @@ def Mili_DequantOp : Mili_ComputeOp<"dequant", ["getHeroPriority", "isPrologueFo
 
 def Mili_EmbeddingOp : Mili_ComputeOp<"embedding", ["getHeroPriority"], [Mili_ReadsFixed]> {
   let summary = "Rows of the table by token id";
-  let description = "tokens: `[T]` i32, table: `[vocab][features]`, result `[T][features]`.";
+  let description = [{
+    tokens `[T]` i32, table `[vocab][features]`, result `[T][features]`.
+
+    ```mlir
+    %x = mili.embedding %tokens, %table : tensor<?xi32>, tensor<49152x576xf32> -> tensor<?x576xf32>
+    ```
+  }];
   let arguments = (ins Mili_Tokens:$tokens, Mili_Matrix:$table);
   let results = (outs Mili_Activation2D:$result);
   let assemblyFormat = "$tokens `,` $table attr-dict `:` type($tokens) `,` type($table) `->` type($result)";
@@ -108,16 +141,32 @@ def Mili_EmbeddingOp : Mili_ComputeOp<"embedding", ["getHeroPriority"], [Mili_Re
 
 def Mili_LinearOp : Mili_ComputeOp<"linear", ["getHeroPriority"], [Mili_ReadsFixed]> {
   let summary = "y = x * w^T (+ bias), accumulated in f32";
-  let description = "x: `[T][in]`, w: `[out][in]`, bias: `[out]`, result `[T][out]`.";
+  let description = [{
+    input `[T][in]`, weight `[out][in]`, bias `[out]`, result `[T][out]`.
+
+    ```mlir
+    %u = mili.linear %h, %w : tensor<?x576xf32>, tensor<1536x576xf32> -> tensor<?x1536xf32>
+    %q = mili.linear %n, %wq bias %bq : tensor<?x576xf32>, tensor<576x576xf32>, tensor<576xf32> -> tensor<?x576xf32>
+    ```
+  }];
   let arguments = (ins Mili_Activation2D:$input, Mili_Matrix:$weight, Optional<Mili_Vector>:$bias);
   let results = (outs Mili_Activation2D:$result);
-  let assemblyFormat = "$input `,` $weight (`bias` $bias^)? attr-dict `:` type($input) `,` type($weight) (`,` type($bias)^)? `->` type($result)";
+  let assemblyFormat = [{
+    $input `,` $weight (`bias` $bias^)?
+    attr-dict `:` type($input) `,` type($weight) (`,` type($bias)^)? `->` type($result)
+  }];
   let hasVerifier = 1;
 }
 
 def Mili_LogitsOp : Mili_ComputeOp<"logits", ["getHeroPriority"], [Mili_ReadsFixed]> {
   let summary = "The head, on the rows of the batch that want logits";
-  let description = "x: `[T][in]`, w: `[vocab][in]`, result f32 `[R][vocab]`: row r is token `logit_tokens[r]`.";
+  let description = [{
+    input `[T][in]`, weight `[vocab][in]`, result f32 `[R][vocab]`: row r is token `logit_tokens[r]` of the batch.
+
+    ```mlir
+    %l = mili.logits %x, %table, %batch : tensor<?x576xf32>, tensor<49152x576xf32> -> tensor<?x49152xf32>
+    ```
+  }];
   let arguments = (ins Mili_Activation2D:$input, Mili_Matrix:$weight, Mili_BatchType:$batch);
   let results = (outs Mili_Logits2D:$result);
   let assemblyFormat = "$input `,` $weight `,` $batch attr-dict `:` type($input) `,` type($weight) `->` type($result)";
@@ -126,9 +175,18 @@ def Mili_LogitsOp : Mili_ComputeOp<"logits", ["getHeroPriority"], [Mili_ReadsFix
 
 //===- Attention -------------------------------------------------------------===//
 
-def Mili_RopeOp : Mili_ComputeOp<"rope", ["getHeroPriority", "isEpilogueFor", "getEpilogueGranularity"], [Mili_ReadsActivations, AllTypesMatch<["input", "result"]>]> {
+def Mili_RopeOp : Mili_ComputeOp<"rope", ["getHeroPriority", "isEpilogueFor", "getEpilogueGranularity"],
+    [Mili_ReadsActivations, AllTypesMatch<["input", "result"]>]> {
   let summary = "Rotates each head by its token's position";
-  let description = "input `[T][heads * width]`; the first 2 * |frequencies| elements of each head rotate.";
+  let description = [{
+    input `[T][heads * width]`; the first 2 * |frequencies| elements of each head rotate, the rest pass through.
+    (arXiv 2104.09864)
+
+    ```mlir
+    #rope = #mili.rope<"default", pairing = half, amplitude = 1.0 : f32, frequencies = [1.0, 0.1]>
+    %qr = mili.rope %q, %batch heads 9 #rope : tensor<?x576xf32>
+    ```
+  }];
   let arguments = (ins Mili_Activation2D:$input, Mili_BatchType:$batch, I64Attr:$heads, Mili_RopeAttr:$rope);
   let results = (outs Mili_Activation2D:$result);
   let assemblyFormat = "$input `,` $batch `heads` $heads $rope attr-dict `:` type($input)";
@@ -139,22 +197,36 @@ def Mili_AttentionOp : Mili_ComputeOp<"attention", ["getHeroPriority"], [Mili_Re
   let summary = "Softmax attention of the step's queries over paged state";
   let description = [{
     query `[T][heads * k]`, result `[T][heads * v]`. `heads` is a multiple of the state's KV heads; query head h reads KV
-    head `h / (heads / kv_heads)`. Scores are `scale * (q . k)`, in f32.
+    head `h / (heads / kv_heads)`. Scores are `scale * (q . k)`, in f32. A state that keeps a window needs a mask within
+    it.
+
+    ```mlir
+    %a = mili.attention %q, %kv1, %batch mask(#mili.causal) heads 9 scale 0.125 : tensor<?x576xf32>, !mili.kv<heads = 3, k = 64, v = 64, f32> -> tensor<?x576xf32>
+    ```
   }];
   let arguments = (ins Mili_Activation2D:$query, Mili_KvType:$kv, Mili_BatchType:$batch, I64Attr:$heads, F32Attr:$scale,
                        Mili_MaskAttr:$mask);
   let results = (outs Mili_Activation2D:$result);
-  let assemblyFormat = "$query `,` $kv `,` $batch `mask` `(` $mask `)` `heads` $heads `scale` $scale attr-dict `:` type($query) `,` type($kv) `->` type($result)";
+  let assemblyFormat = [{
+    $query `,` $kv `,` $batch `mask` `(` $mask `)` `heads` $heads `scale` $scale
+    attr-dict `:` type($query) `,` type($kv) `->` type($result)
+  }];
   let hasVerifier = 1;
 }
 
 //===- Row and element-wise operations ---------------------------------------===//
 
-def Mili_RmsNormOp : Mili_ComputeOp<"rms_norm", ["getHeroPriority", "isPrologueFor", "isEpilogueFor", "getEpilogueGranularity"], [Mili_ReadsFixed, AllTypesMatch<["input", "result"]>]> {
+def Mili_RmsNormOp : Mili_ComputeOp<"rms_norm",
+    ["getHeroPriority", "isPrologueFor", "isEpilogueFor", "getEpilogueGranularity"],
+    [Mili_ReadsFixed, AllTypesMatch<["input", "result"]>]> {
   let summary = "x / sqrt(mean(x^2) + eps) * g over each segment of a row";
   let description = [{
     input `[T][n * d]`, weight `[d]`: each of the n segments of d features is normalized on its own, so the same op is the
     layer norm (n = 1) and the per-head query/key norm (n = heads). Statistics in f32. (arXiv 1910.07467)
+
+    ```mlir
+    %n = mili.rms_norm %x, %g eps 1.0e-5 : tensor<?x576xf32>, tensor<576xf32>
+    ```
   }];
   let arguments = (ins Mili_Activation2D:$input, Mili_Vector:$weight, F32Attr:$eps);
   let results = (outs Mili_Activation2D:$result);
@@ -162,15 +234,29 @@ def Mili_RmsNormOp : Mili_ComputeOp<"rms_norm", ["getHeroPriority", "isPrologueF
   let hasVerifier = 1;
 }
 
-def Mili_AddOp : Mili_ComputeOp<"add", ["isPrologueFor", "isEpilogueFor"], [Mili_ReadsActivations, Commutative, SameOperandsAndResultType]> {
+def Mili_AddOp : Mili_ComputeOp<"add", ["isPrologueFor", "isEpilogueFor"],
+    [Mili_ReadsActivations, Commutative, SameOperandsAndResultType]> {
   let summary = "Element-wise sum";
+  let description = [{
+    ```mlir
+    %x1 = mili.add %x, %o : tensor<?x576xf32>
+    ```
+  }];
   let arguments = (ins Mili_Activation2D:$lhs, Mili_Activation2D:$rhs);
   let results = (outs Mili_Activation2D:$result);
   let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($result)";
 }
 
-def Mili_ScaleOp : Mili_ComputeOp<"scale", ["isPrologueFor", "isEpilogueFor"], [Mili_ReadsActivations, SameOperandsAndResultType]> {
+def Mili_ScaleOp : Mili_ComputeOp<"scale", ["isPrologueFor", "isEpilogueFor"],
+    [Mili_ReadsActivations, SameOperandsAndResultType]> {
   let summary = "Multiplies every element by a constant";
+  let description = [{
+    A factor of 1 folds away; a scale of a scale that has no other use becomes one.
+
+    ```mlir
+    %y = mili.scale %x by 12.0 : tensor<?x576xf32>
+    ```
+  }];
   let arguments = (ins Mili_Activation2D:$input, F32Attr:$factor);
   let results = (outs Mili_Activation2D:$result);
   let assemblyFormat = "$input `by` $factor attr-dict `:` type($result)";
@@ -178,15 +264,29 @@ def Mili_ScaleOp : Mili_ComputeOp<"scale", ["isPrologueFor", "isEpilogueFor"], [
   let hasCanonicalizer = 1;
 }
 
-def Mili_ActivationOp : Mili_ComputeOp<"activation", ["isPrologueFor", "isEpilogueFor"], [Mili_ReadsActivations, SameOperandsAndResultType]> {
+def Mili_ActivationOp : Mili_ComputeOp<"activation", ["isPrologueFor", "isEpilogueFor"],
+    [Mili_ReadsActivations, SameOperandsAndResultType]> {
   let summary = "A scalar activation on every element";
+  let description = [{
+    silu: x / (1 + exp(-x)); gelu: x * Phi(x); gelu_tanh: its tanh approximation (arXiv 1606.08415); relu: max(x, 0).
+
+    ```mlir
+    %y = mili.activation <gelu_tanh> %x : tensor<?x1536xf32>
+    ```
+  }];
   let arguments = (ins Mili_Activation2D:$input, Mili_ActivationAttr:$function);
   let results = (outs Mili_Activation2D:$result);
   let assemblyFormat = "$function $input attr-dict `:` type($result)";
 }
 
-def Mili_GatedOp : Mili_ComputeOp<"gated", ["isPrologueFor", "isEpilogueFor", "getEpilogueGranularity"], [Mili_ReadsActivations, SameOperandsAndResultType]> {
+def Mili_GatedOp : Mili_ComputeOp<"gated", ["isPrologueFor", "isEpilogueFor", "getEpilogueGranularity"],
+    [Mili_ReadsActivations, SameOperandsAndResultType]> {
   let summary = "activation(gate) * up";
+  let description = [{
+    ```mlir
+    %h = mili.gated <silu> %gate, %up : tensor<?x1536xf32>
+    ```
+  }];
   let arguments = (ins Mili_Activation2D:$gate, Mili_Activation2D:$up, Mili_ActivationAttr:$function);
   let results = (outs Mili_Activation2D:$result);
   let assemblyFormat = "$function $gate `,` $up attr-dict `:` type($result)";
@@ -197,6 +297,11 @@ def Mili_SplitOp : Mili_ComputeOp<"split", ["isEpilogueFor", "getEpilogueGranula
   let description = [{
     Without `interleave`, results are consecutive ranges of features. With `interleave = n` there are two results of equal
     width, alternating runs of n features (the counterpart of `#mili.param<..., interleave = n>`).
+
+    ```mlir
+    %q, %k, %v = mili.split %qkv : tensor<?x960xf32> -> tensor<?x576xf32>, tensor<?x192xf32>, tensor<?x192xf32>
+    %gate, %up = mili.split %gu interleave 16 : tensor<?x3072xf32> -> tensor<?x1536xf32>, tensor<?x1536xf32>
+    ```
   }];
   let arguments = (ins Mili_Activation2D:$input, DefaultValuedAttr<I64Attr, "0">:$interleave);
   let results = (outs Variadic<Mili_Activation2D>:$results);
@@ -211,8 +316,9 @@ def Mili_GroupOp : Mili_Op<"group", [IsolatedFromAbove, SingleBlock, NoTerminato
   let summary = "A fused region: one hero, its prologue and epilogue; becomes one kernel template instance";
   let description = [{
     Operands are activations, weights, states and the batch; the body computes on block arguments of the same types and
-    ends in `mili.yield`. `hero` is the name of the op of the body that leads (the first of that name). Values inside a group stay f32 and are rounded at its edges. Kernel selection adds `kernel`
-    (the template), `stages` (its launches) and `arena_scratch` (bytes it needs in the arena beyond its results).
+    ends in `mili.yield`. `hero` is the name of the op of the body that leads (the first of that name). Values inside a
+    group stay f32 and are rounded at its edges. Kernel selection adds `kernel` (the template), `stages` (its launches)
+    and `arena_scratch` (bytes it needs in the arena beyond its results).
 
     ```mlir
     %h = mili.group "layers.0.mlp.up" hero "mili.linear" ins(%x, %g, %w : ...) -> tensor<?x1536xf32> {

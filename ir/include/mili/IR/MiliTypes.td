@@ -32,7 +32,10 @@ def Mili_KvType : Mili_Type<"Kv", "kv"> {
   }];
   let parameters = (ins "int64_t":$heads, "int64_t":$k, "int64_t":$v, "::mlir::FloatType":$elementType,
                         DefaultValuedParameter<"int64_t", "0">:$window);
-  let assemblyFormat = "`<` `heads` `=` $heads `,` `k` `=` $k `,` `v` `=` $v `,` $elementType (`,` `window` `=` $window^)? `>`";
+  let assemblyFormat = [{
+    `<` `heads` `=` $heads `,` `k` `=` $k `,` `v` `=` $v
+    `,` $elementType (`,` `window` `=` $window^)? `>`
+  }];
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
     static constexpr int64_t kPageTokens = 64;
