@@ -41,12 +41,14 @@ struct ModelBuilder::State {
 
   /// Looks the tensor up and checks its shape; null after an error.
   const ::mili::TensorInfo *claim(const std::string &name, ArrayRef<int64_t> shape);
-  /// Rows `begin` to `end` (-1: all) of a tensor of `shape`, as the file stores them.
+  /// Rows `begin` to `end` (-1: all) of a tensor of `shape`, as the file stores them. `role` is the op's whole name
+  /// here, "attn.q.weight".
   Value weight(StringRef role, const std::string &name, ArrayRef<int64_t> shape, int64_t begin = 0, int64_t end = -1);
-  /// The same, dequantized where the file has blocks.
+  /// The weight of role "attn.q", dequantized where the file has blocks.
   Value matrix(StringRef role, const std::string &name, ArrayRef<int64_t> shape, int64_t begin = 0, int64_t end = -1);
-  /// A vector, which must be stored in plain floats. Null if `bias` says that there is none.
+  /// A vector, which must be stored in plain floats; `role` as for weight().
   Value vector(StringRef role, const std::string &name, int64_t size);
+  /// Null if `bias` says that there is none.
   Value optionalBias(StringRef role, const std::string &name, int64_t size, Bias bias);
 
   /// An error for each tensor that nobody asked for, save those that say nothing of their own.

@@ -107,15 +107,15 @@ Value ModelBuilder::State::weight(StringRef role, const std::string &name, Array
     pieceShape[0] = end - begin;
   auto piece = PieceAttr::get(builder.getContext(), name, begin, end);
   auto param = ParamAttr::get(builder.getContext(), piece, /*interleave=*/0);
-  Value value = WeightOp::create(builder, loc((role + ".weight").str()), RankedTensorType::get(pieceShape, element),
-                                 param, /*layout=*/StringAttr());
+  Value value =
+      WeightOp::create(builder, loc(role), RankedTensorType::get(pieceShape, element), param, /*layout=*/StringAttr());
   weights[key] = value;
   return value;
 }
 
 Value ModelBuilder::State::matrix(StringRef role, const std::string &name, ArrayRef<int64_t> shape, int64_t begin,
                                   int64_t end) {
-  Value stored = weight(role, name, shape, begin, end);
+  Value stored = weight((role + ".weight").str(), name, shape, begin, end);
   auto type = cast<RankedTensorType>(stored.getType());
   if (!isa<BlockType>(type.getElementType()))
     return stored;
@@ -188,7 +188,7 @@ Value ModelBuilder::embedding() {
 
 Value ModelBuilder::rmsNorm(Value x, StringRef role, int64_t features) {
   State &s = state;
-  Value weight = s.vector(role, s.tensorStem(role) + ".weight", features);
+  Value weight = s.vector((role + ".weight").str(), s.tensorStem(role) + ".weight", features);
   return RmsNormOp::create(s.builder, s.loc(role), x.getType(), x, weight,
                            s.builder.getF32FloatAttr(static_cast<float>(s.config.epsilon)));
 }
