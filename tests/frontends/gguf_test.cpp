@@ -185,6 +185,8 @@ TEST(Gguf, RefusesContradictions) {
        "the number of elements does not fit 63 bits"},
       {"elements fit, bytes do not", [](GgufFile &f) { f.tensor("c", {uint64_t{1} << 62}, kF32, 0); },
        "the size in bytes does not fit 63 bits"},
+      {"bytes need 64 bits", [](GgufFile &f) { f.tensor("c", {uint64_t{1} << 61}, kF32, 0); },
+       "the size in bytes does not fit 63 bits"},
       {"half a block", [](GgufFile &f) { f.tensor("c", {48}, kQ4_0, 0); },
        "the row length 48 is not a multiple of the 32"},
       {"blocks across rows", [](GgufFile &f) { f.tensor("c", {128, 2}, kQ6_K, 0); }, "not a multiple of the 256"},
