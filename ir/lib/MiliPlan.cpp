@@ -49,6 +49,9 @@ LogicalResult KernelOp::verify() {
   for (Attribute layout : getWeightLayouts())
     if (!isa<StringAttr>(layout))
       return emitOpError() << "expected layouts that are strings, found " << layout;
+  if (getWeightLayouts().size() != body.getNumArguments())
+    return emitOpError() << "expected a layout (empty for what is not a weight) for each of the "
+                         << body.getNumArguments() << " body arguments, found " << getWeightLayouts().size();
   if (body.empty() || !isa<YieldOp>(body.back()))
     return emitOpError() << "expected a body that ends in mili.yield, found "
                          << (body.empty() ? StringRef("an empty one") : body.back().getName().getStringRef());
@@ -94,6 +97,12 @@ LogicalResult LaunchOp::verify() {
   return success();
 }
 
+/// The batch itself and the token ids, which are one of its tables: no launch argument stands for them.
+static bool comesWithTheBatch(Type type) {
+  auto tensor = dyn_cast<RankedTensorType>(type);
+  return isa<BatchType>(type) || (tensor && tensor.getRank() == 1 && tensor.getElementType().isInteger(32));
+}
+
 LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &symbols) {
   auto kernel = symbols.lookupNearestSymbolFrom<KernelOp>(*this, getKernelAttr());
   if (!kernel)
@@ -101,15 +110,49 @@ LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &symbols) {
   if (getStage() >= kernel.getStages().size())
     return emitOpError() << "expected a stage of " << getKernelAttr() << " below " << kernel.getStages().size()
                          << ", found " << getStage();
-  for (auto [index, arg] : llvm::enumerate(getArgs())) {
-    if (auto weight = dyn_cast<WeightRefAttr>(arg))
-      if (!symbols.lookupNearestSymbolFrom<plan::WeightOp>(*this, weight.getWeight()))
-        return emitOpError() << "argument #" << index << " refers to " << weight.getWeight()
+  // What the kernel's body says of each argument: its type, and the layout where it is a weight.
+  SmallVector<std::pair<Type, StringRef>> expected;
+  Block &body = kernel.getBody().front();
+  for (auto [arg, layout] : llvm::zip(body.getArguments(), kernel.getWeightLayouts().getAsRange<StringAttr>()))
+    if (!comesWithTheBatch(arg.getType()))
+      expected.emplace_back(arg.getType(), layout.getValue());
+  for (Type type : body.back().getOperandTypes())
+    if (!isa<KvType, RecurrentType>(type))
+      expected.emplace_back(type, "");
+  if (getArgs().size() != expected.size() && getArgs().size() != expected.size() + 1)
+    return emitOpError() << "expected " << expected.size() << " arguments for " << getKernelAttr()
+                         << " (one more with scratch), found " << getArgs().size();
+  for (auto [index, arg, of] : llvm::enumerate(getArgs().getValue().take_front(expected.size()), expected)) {
+    auto [type, layout] = of;
+    bool isState = isa<KvType, RecurrentType>(type);
+    if (isState != isa<StateRefAttr>(arg) || layout.empty() == isa<WeightRefAttr>(arg))
+      return emitOpError() << "expected argument #" << index << " to be "
+                           << (isState          ? "a state_ref"
+                               : layout.empty() ? "an arena slice"
+                                                : "a weight_ref")
+                           << " for " << type << ", found " << arg;
+    if (auto ref = dyn_cast<WeightRefAttr>(arg)) {
+      auto weight = symbols.lookupNearestSymbolFrom<plan::WeightOp>(*this, ref.getWeight());
+      if (!weight)
+        return emitOpError() << "argument #" << index << " refers to " << ref.getWeight()
                              << ", which is not a mili_plan.weight of this module";
-    if (auto state = dyn_cast<StateRefAttr>(arg))
-      if (!symbols.lookupNearestSymbolFrom<StateOp>(*this, state.getState()))
-        return emitOpError() << "argument #" << index << " refers to " << state.getState()
+      if (weight.getType() != type || weight.getLayout() != layout)
+        return emitOpError() << "expected argument #" << index << " to be a weight of " << type << " in layout \""
+                             << layout << "\", found " << weight.getType() << " in layout \"" << weight.getLayout()
+                             << "\"";
+    }
+    if (auto ref = dyn_cast<StateRefAttr>(arg)) {
+      auto state = symbols.lookupNearestSymbolFrom<StateOp>(*this, ref.getState());
+      if (!state)
+        return emitOpError() << "argument #" << index << " refers to " << ref.getState()
                              << ", which is not a mili.state of this module";
+      if (state.getType() != type)
+        return emitOpError() << "expected argument #" << index << " to be a state of " << type << ", found "
+                             << state.getType();
+    }
   }
+  if (getArgs().size() > expected.size() && !isa<ArenaAttr>(getArgs()[expected.size()]))
+    return emitOpError() << "expected scratch in the arena as argument #" << expected.size() << ", found "
+                         << getArgs()[expected.size()];
   return success();
 }

@@ -6,7 +6,7 @@ mili_plan.weight @w0 "a.weight"[0 : 4] layout "row_major" : tensor<8x32xf32>
 // -----
 
 // expected-error@+1 {{'mili_plan.kernel' op expected at least one stage, found none}}
-mili_plan.kernel @k template "t" hero "mili.scale" stages [] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts [] {
+mili_plan.kernel @k template "t" hero "mili.scale" stages [] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts [""] {
 ^bb0(%x: tensor<?x8xf32>):
   %y = mili.scale %x by 2.0 : tensor<?x8xf32>
   mili.yield %y : tensor<?x8xf32>
@@ -24,7 +24,7 @@ mili_plan.kernel @k template "t" hero "mili.scale" stages [#mili.stage<"a", tile
 // -----
 
 // expected-error@+1 {{'mili_plan.kernel' op expected a body that ends in mili.yield, found mili.scale}}
-mili_plan.kernel @k template "t" hero "mili.scale" stages [#mili.stage<"a", tiles = 1 per one by 1>] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts [] {
+mili_plan.kernel @k template "t" hero "mili.scale" stages [#mili.stage<"a", tiles = 1 per one by 1>] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts [""] {
 ^bb0(%x: tensor<?x8xf32>):
   %y = mili.scale %x by 2.0 : tensor<?x8xf32>
 }
@@ -32,7 +32,7 @@ mili_plan.kernel @k template "t" hero "mili.scale" stages [#mili.stage<"a", tile
 // -----
 
 // expected-error@+1 {{'mili_plan.kernel' op expected the hero "mili.linear" among the ops of the body, found none}}
-mili_plan.kernel @k template "t" hero "mili.linear" stages [#mili.stage<"a", tiles = 1 per one by 1>] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts [] {
+mili_plan.kernel @k template "t" hero "mili.linear" stages [#mili.stage<"a", tiles = 1 per one by 1>] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts [""] {
 ^bb0(%x: tensor<?x8xf32>):
   mili.yield %x : tensor<?x8xf32>
 }
@@ -66,43 +66,210 @@ mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower
 
 // -----
 
+// expected-error@+1 {{'mili_plan.kernel' op expected a layout (empty for what is not a weight) for each of the 1 body arguments, found 2}}
+mili_plan.kernel @k template "t" hero "mili.scale" stages [#mili.stage<"a", tiles = 1 per one by 1>] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts ["", ""] {
+^bb0(%x: tensor<?x8xf32>):
+  %y = mili.scale %x by 2.0 : tensor<?x8xf32>
+  mili.yield %y : tensor<?x8xf32>
+}
+
+// -----
+
 module {
-  mili_plan.kernel @k template "t" hero "mili.scale" stages [#mili.stage<"a", tiles = 1 per one by 1>] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts [] {
-  ^bb0(%x: tensor<?x8xf32>):
-    %y = mili.scale %x by 2.0 : tensor<?x8xf32>
-    mili.yield %y : tensor<?x8xf32>
+  mili.state @kv : !mili.kv<heads = 1, k = 4, v = 4, f32>
+  mili.state @other : !mili.kv<heads = 2, k = 4, v = 4, f32>
+  mili_plan.weight @w "w" layout "row_major" : tensor<4x8xf32>
+  mili_plan.weight @v "v" layout "panel16" : tensor<4x8xf32>
+  mili_plan.kernel @k template "t" hero "mili.kv_append" stages [#mili.stage<"a", tiles = 1 per one by 1>]
+      bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts ["", "row_major", "", ""] {
+  ^bb0(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %kv: !mili.kv<heads = 1, k = 4, v = 4, f32>, %batch: !mili.batch):
+    %y = mili.linear %x, %w : tensor<?x8xf32>, tensor<4x8xf32> -> tensor<?x4xf32>
+    %new = mili.kv_append %kv, %y, %y, %batch : !mili.kv<heads = 1, k = 4, v = 4, f32>, tensor<?x4xf32>, tensor<?x4xf32>
+    mili.yield %y, %new : tensor<?x4xf32>, !mili.kv<heads = 1, k = 4, v = 4, f32>
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
     // expected-error@+1 {{'mili_plan.launch' op expected a stage of @k below 1, found 1}}
-    mili_plan.launch @k stage 1 "g" [] bytes 0 flops 0
+    mili_plan.launch @k stage 1 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>] bytes 0 flops 0
   }
 }
 
 // -----
 
 module {
-  mili_plan.kernel @k template "t" hero "mili.scale" stages [#mili.stage<"a", tiles = 1 per one by 1>] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts [] {
-  ^bb0(%x: tensor<?x8xf32>):
-    %y = mili.scale %x by 2.0 : tensor<?x8xf32>
-    mili.yield %y : tensor<?x8xf32>
+  mili.state @kv : !mili.kv<heads = 1, k = 4, v = 4, f32>
+  mili.state @other : !mili.kv<heads = 2, k = 4, v = 4, f32>
+  mili_plan.weight @w "w" layout "row_major" : tensor<4x8xf32>
+  mili_plan.weight @v "v" layout "panel16" : tensor<4x8xf32>
+  mili_plan.kernel @k template "t" hero "mili.kv_append" stages [#mili.stage<"a", tiles = 1 per one by 1>]
+      bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts ["", "row_major", "", ""] {
+  ^bb0(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %kv: !mili.kv<heads = 1, k = 4, v = 4, f32>, %batch: !mili.batch):
+    %y = mili.linear %x, %w : tensor<?x8xf32>, tensor<4x8xf32> -> tensor<?x4xf32>
+    %new = mili.kv_append %kv, %y, %y, %batch : !mili.kv<heads = 1, k = 4, v = 4, f32>, tensor<?x4xf32>, tensor<?x4xf32>
+    mili.yield %y, %new : tensor<?x4xf32>, !mili.kv<heads = 1, k = 4, v = 4, f32>
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
-    // expected-error@+1 {{'mili_plan.launch' op argument #0 refers to @w, which is not a mili_plan.weight of this module}}
-    mili_plan.launch @k stage 0 "g" [#mili_plan.weight_ref<@w>] bytes 0 flops 0
+    // expected-error@+1 {{'mili_plan.launch' op expected 4 arguments for @k (one more with scratch), found 3}}
+    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<readwrite @kv>] bytes 0 flops 0
   }
 }
 
 // -----
 
 module {
-  mili_plan.kernel @k template "t" hero "mili.scale" stages [#mili.stage<"a", tiles = 1 per one by 1>] bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts [] {
-  ^bb0(%x: tensor<?x8xf32>):
-    %y = mili.scale %x by 2.0 : tensor<?x8xf32>
-    mili.yield %y : tensor<?x8xf32>
+  mili.state @kv : !mili.kv<heads = 1, k = 4, v = 4, f32>
+  mili.state @other : !mili.kv<heads = 2, k = 4, v = 4, f32>
+  mili_plan.weight @w "w" layout "row_major" : tensor<4x8xf32>
+  mili_plan.weight @v "v" layout "panel16" : tensor<4x8xf32>
+  mili_plan.kernel @k template "t" hero "mili.kv_append" stages [#mili.stage<"a", tiles = 1 per one by 1>]
+      bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts ["", "row_major", "", ""] {
+  ^bb0(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %kv: !mili.kv<heads = 1, k = 4, v = 4, f32>, %batch: !mili.batch):
+    %y = mili.linear %x, %w : tensor<?x8xf32>, tensor<4x8xf32> -> tensor<?x4xf32>
+    %new = mili.kv_append %kv, %y, %y, %batch : !mili.kv<heads = 1, k = 4, v = 4, f32>, tensor<?x4xf32>, tensor<?x4xf32>
+    mili.yield %y, %new : tensor<?x4xf32>, !mili.kv<heads = 1, k = 4, v = 4, f32>
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
-    // expected-error@+1 {{'mili_plan.launch' op argument #0 refers to @s, which is not a mili.state of this module}}
-    mili_plan.launch @k stage 0 "g" [#mili_plan.state_ref<read @s>] bytes 0 flops 0
+    // expected-error@+1 {{'mili_plan.launch' op expected argument #0 to be an arena slice for 'tensor<?x8xf32>', found #mili_plan.weight_ref<@w>}}
+    mili_plan.launch @k stage 0 "g" [#mili_plan.weight_ref<@w>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>] bytes 0 flops 0
+  }
+}
+
+// -----
+
+module {
+  mili.state @kv : !mili.kv<heads = 1, k = 4, v = 4, f32>
+  mili.state @other : !mili.kv<heads = 2, k = 4, v = 4, f32>
+  mili_plan.weight @w "w" layout "row_major" : tensor<4x8xf32>
+  mili_plan.weight @v "v" layout "panel16" : tensor<4x8xf32>
+  mili_plan.kernel @k template "t" hero "mili.kv_append" stages [#mili.stage<"a", tiles = 1 per one by 1>]
+      bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts ["", "row_major", "", ""] {
+  ^bb0(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %kv: !mili.kv<heads = 1, k = 4, v = 4, f32>, %batch: !mili.batch):
+    %y = mili.linear %x, %w : tensor<?x8xf32>, tensor<4x8xf32> -> tensor<?x4xf32>
+    %new = mili.kv_append %kv, %y, %y, %batch : !mili.kv<heads = 1, k = 4, v = 4, f32>, tensor<?x4xf32>, tensor<?x4xf32>
+    mili.yield %y, %new : tensor<?x4xf32>, !mili.kv<heads = 1, k = 4, v = 4, f32>
+  }
+  mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+    // expected-error@+1 {{'mili_plan.launch' op expected argument #1 to be a weight_ref for 'tensor<4x8xf32>', found #mili_plan.arena<read 0 + 32>}}
+    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.arena<read 0 + 32>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>] bytes 0 flops 0
+  }
+}
+
+// -----
+
+module {
+  mili.state @kv : !mili.kv<heads = 1, k = 4, v = 4, f32>
+  mili.state @other : !mili.kv<heads = 2, k = 4, v = 4, f32>
+  mili_plan.weight @w "w" layout "row_major" : tensor<4x8xf32>
+  mili_plan.weight @v "v" layout "panel16" : tensor<4x8xf32>
+  mili_plan.kernel @k template "t" hero "mili.kv_append" stages [#mili.stage<"a", tiles = 1 per one by 1>]
+      bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts ["", "row_major", "", ""] {
+  ^bb0(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %kv: !mili.kv<heads = 1, k = 4, v = 4, f32>, %batch: !mili.batch):
+    %y = mili.linear %x, %w : tensor<?x8xf32>, tensor<4x8xf32> -> tensor<?x4xf32>
+    %new = mili.kv_append %kv, %y, %y, %batch : !mili.kv<heads = 1, k = 4, v = 4, f32>, tensor<?x4xf32>, tensor<?x4xf32>
+    mili.yield %y, %new : tensor<?x4xf32>, !mili.kv<heads = 1, k = 4, v = 4, f32>
+  }
+  mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+    // expected-error@+1 {{'mili_plan.launch' op expected argument #2 to be a state_ref for '!mili.kv<heads = 1, k = 4, v = 4, f32>', found #mili_plan.arena<read 0 + 32>}}
+    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.arena<read 0 + 32>, #mili_plan.arena<write 256 + 16>] bytes 0 flops 0
+  }
+}
+
+// -----
+
+module {
+  mili.state @kv : !mili.kv<heads = 1, k = 4, v = 4, f32>
+  mili.state @other : !mili.kv<heads = 2, k = 4, v = 4, f32>
+  mili_plan.weight @w "w" layout "row_major" : tensor<4x8xf32>
+  mili_plan.weight @v "v" layout "panel16" : tensor<4x8xf32>
+  mili_plan.kernel @k template "t" hero "mili.kv_append" stages [#mili.stage<"a", tiles = 1 per one by 1>]
+      bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts ["", "row_major", "", ""] {
+  ^bb0(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %kv: !mili.kv<heads = 1, k = 4, v = 4, f32>, %batch: !mili.batch):
+    %y = mili.linear %x, %w : tensor<?x8xf32>, tensor<4x8xf32> -> tensor<?x4xf32>
+    %new = mili.kv_append %kv, %y, %y, %batch : !mili.kv<heads = 1, k = 4, v = 4, f32>, tensor<?x4xf32>, tensor<?x4xf32>
+    mili.yield %y, %new : tensor<?x4xf32>, !mili.kv<heads = 1, k = 4, v = 4, f32>
+  }
+  mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+    // expected-error@+1 {{'mili_plan.launch' op argument #1 refers to @nothing, which is not a mili_plan.weight of this module}}
+    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@nothing>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>] bytes 0 flops 0
+  }
+}
+
+// -----
+
+module {
+  mili.state @kv : !mili.kv<heads = 1, k = 4, v = 4, f32>
+  mili.state @other : !mili.kv<heads = 2, k = 4, v = 4, f32>
+  mili_plan.weight @w "w" layout "row_major" : tensor<4x8xf32>
+  mili_plan.weight @v "v" layout "panel16" : tensor<4x8xf32>
+  mili_plan.kernel @k template "t" hero "mili.kv_append" stages [#mili.stage<"a", tiles = 1 per one by 1>]
+      bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts ["", "row_major", "", ""] {
+  ^bb0(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %kv: !mili.kv<heads = 1, k = 4, v = 4, f32>, %batch: !mili.batch):
+    %y = mili.linear %x, %w : tensor<?x8xf32>, tensor<4x8xf32> -> tensor<?x4xf32>
+    %new = mili.kv_append %kv, %y, %y, %batch : !mili.kv<heads = 1, k = 4, v = 4, f32>, tensor<?x4xf32>, tensor<?x4xf32>
+    mili.yield %y, %new : tensor<?x4xf32>, !mili.kv<heads = 1, k = 4, v = 4, f32>
+  }
+  mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+    // expected-error@+1 {{'mili_plan.launch' op expected argument #1 to be a weight of 'tensor<4x8xf32>' in layout "row_major", found 'tensor<4x8xf32>' in layout "panel16"}}
+    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@v>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>] bytes 0 flops 0
+  }
+}
+
+// -----
+
+module {
+  mili.state @kv : !mili.kv<heads = 1, k = 4, v = 4, f32>
+  mili.state @other : !mili.kv<heads = 2, k = 4, v = 4, f32>
+  mili_plan.weight @w "w" layout "row_major" : tensor<4x8xf32>
+  mili_plan.weight @v "v" layout "panel16" : tensor<4x8xf32>
+  mili_plan.kernel @k template "t" hero "mili.kv_append" stages [#mili.stage<"a", tiles = 1 per one by 1>]
+      bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts ["", "row_major", "", ""] {
+  ^bb0(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %kv: !mili.kv<heads = 1, k = 4, v = 4, f32>, %batch: !mili.batch):
+    %y = mili.linear %x, %w : tensor<?x8xf32>, tensor<4x8xf32> -> tensor<?x4xf32>
+    %new = mili.kv_append %kv, %y, %y, %batch : !mili.kv<heads = 1, k = 4, v = 4, f32>, tensor<?x4xf32>, tensor<?x4xf32>
+    mili.yield %y, %new : tensor<?x4xf32>, !mili.kv<heads = 1, k = 4, v = 4, f32>
+  }
+  mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+    // expected-error@+1 {{'mili_plan.launch' op argument #2 refers to @nothing, which is not a mili.state of this module}}
+    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<read @nothing>, #mili_plan.arena<write 256 + 16>] bytes 0 flops 0
+  }
+}
+
+// -----
+
+module {
+  mili.state @kv : !mili.kv<heads = 1, k = 4, v = 4, f32>
+  mili.state @other : !mili.kv<heads = 2, k = 4, v = 4, f32>
+  mili_plan.weight @w "w" layout "row_major" : tensor<4x8xf32>
+  mili_plan.weight @v "v" layout "panel16" : tensor<4x8xf32>
+  mili_plan.kernel @k template "t" hero "mili.kv_append" stages [#mili.stage<"a", tiles = 1 per one by 1>]
+      bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts ["", "row_major", "", ""] {
+  ^bb0(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %kv: !mili.kv<heads = 1, k = 4, v = 4, f32>, %batch: !mili.batch):
+    %y = mili.linear %x, %w : tensor<?x8xf32>, tensor<4x8xf32> -> tensor<?x4xf32>
+    %new = mili.kv_append %kv, %y, %y, %batch : !mili.kv<heads = 1, k = 4, v = 4, f32>, tensor<?x4xf32>, tensor<?x4xf32>
+    mili.yield %y, %new : tensor<?x4xf32>, !mili.kv<heads = 1, k = 4, v = 4, f32>
+  }
+  mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+    // expected-error@+1 {{'mili_plan.launch' op expected argument #2 to be a state of '!mili.kv<heads = 1, k = 4, v = 4, f32>', found '!mili.kv<heads = 2, k = 4, v = 4, f32>'}}
+    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<read @other>, #mili_plan.arena<write 256 + 16>] bytes 0 flops 0
+  }
+}
+
+// -----
+
+module {
+  mili.state @kv : !mili.kv<heads = 1, k = 4, v = 4, f32>
+  mili.state @other : !mili.kv<heads = 2, k = 4, v = 4, f32>
+  mili_plan.weight @w "w" layout "row_major" : tensor<4x8xf32>
+  mili_plan.weight @v "v" layout "panel16" : tensor<4x8xf32>
+  mili_plan.kernel @k template "t" hero "mili.kv_append" stages [#mili.stage<"a", tiles = 1 per one by 1>]
+      bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts ["", "row_major", "", ""] {
+  ^bb0(%x: tensor<?x8xf32>, %w: tensor<4x8xf32>, %kv: !mili.kv<heads = 1, k = 4, v = 4, f32>, %batch: !mili.batch):
+    %y = mili.linear %x, %w : tensor<?x8xf32>, tensor<4x8xf32> -> tensor<?x4xf32>
+    %new = mili.kv_append %kv, %y, %y, %batch : !mili.kv<heads = 1, k = 4, v = 4, f32>, tensor<?x4xf32>, tensor<?x4xf32>
+    mili.yield %y, %new : tensor<?x4xf32>, !mili.kv<heads = 1, k = 4, v = 4, f32>
+  }
+  mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+    // expected-error@+1 {{'mili_plan.launch' op expected scratch in the arena as argument #4, found #mili_plan.weight_ref<@w>}}
+    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>, #mili_plan.weight_ref<@w>] bytes 0 flops 0
   }
 }
 

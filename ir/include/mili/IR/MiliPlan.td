@@ -54,9 +54,9 @@ def MiliPlan_KernelOp : MiliPlan_Op<"kernel", [Symbol, IsolatedFromAbove, Single
   let summary = "A group's body as a kernel, shared by structurally equal groups";
   let description = [{
     `template` names the KernelTemplate, `stages` its launches. The body is the group's, with its block arguments and its
-    `mili.yield`. A launch's arguments are the block arguments in order without the batch (which every kernel gets by
-    itself), then the yielded values in order without states (which are updated in place), then the arena scratch if the
-    template wants any.
+    `mili.yield`. A launch's arguments are the block arguments in order, then the yielded values in order, then the arena
+    scratch if the template wants any. Left out are the batch and the token ids (`tensor<?xi32>`, a table of the batch),
+    which every kernel gets by itself, and yielded states, which are updated in place.
     `layouts` has a string for each block argument: the layout of a weight, empty for anything else.
     Each stage becomes one symbol `<name>` or, when there are several, `<name>.<stage>`.
   }];
