@@ -140,20 +140,20 @@ Value ModelBuilder::State::optionalBias(StringRef role, const std::string &name,
 }
 
 void ModelBuilder::State::refuseUnusedTensors() {
+  const bool gguf = model.kind() == ::mili::ModelFileKind::kGguf;
   for (const TensorInfo &tensor : model.tensors()) {
     const StringRef name = tensor.name;
     if (usedTensors.count(tensor.name))
       continue;
-    // Computed from the configuration: older checkpoints stored the tables of RoPE and of the causal mask.
-    if (name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".self_attn.bias") ||
-        name.ends_with(".self_attn.masked_bias"))
+    // A table computed from the configuration, which older checkpoints stored.
+    if (!gguf && name.ends_with(".rotary_emb.inv_freq"))
       continue;
-    // A copy of the table, saved although the configuration ties the two.
-    if (config.tied && name == "lm_head.weight")
+    // A copy of the embeddings, saved although the configuration ties the two.
+    if (!gguf && config.tied && name == "lm_head.weight")
       continue;
-    // Read as configuration (readGgufDecoder), or llama.cpp's precomputed rotation.
-    if (name == "rope_freqs.weight" || name == "rope_factors_long.weight" || name == "rope_factors_short.weight" ||
-        name.ends_with(".attn_rot_embd"))
+    // Read as configuration (readGgufDecoder), or a table computed from it.
+    if (gguf && (name == "rope_freqs.weight" || name == "rope_factors_long.weight" ||
+                 name == "rope_factors_short.weight" || name.ends_with(".attn_rot_embd.weight")))
       continue;
     errors.push_back("tensor '" + tensor.name + "' (" +
                      shapeText(SmallVector<int64_t>(tensor.shape.begin(), tensor.shape.end())) +
