@@ -105,6 +105,19 @@ Status check_shard_name(const std::string &name, const std::string &index_path) 
   return ok_status();
 }
 
+// Whether the index puts the tensor, found in the file `shard`, there as well.
+Status check_placement(const TensorInfo &tensor, const std::string &shard, const json &weight_map,
+                       const std::string &index_path) {
+  auto entry = weight_map.find(tensor.name);
+  if (entry == weight_map.end())
+    return data_loss(index_path + ": the tensor " + quote(tensor.name) + " of " + quote(shard) +
+                     " is missing from 'weight_map'");
+  if (*entry != shard)
+    return data_loss(index_path + ": 'weight_map' puts the tensor " + quote(tensor.name) + " into " +
+                     json_excerpt(*entry) + ", but it is in " + quote(shard));
+  return ok_status();
+}
+
 StatusOr<std::vector<TensorInfo>> read_shards(const std::string &folder, const std::string &index_path,
                                               std::vector<File> &files) {
   JsonLimits limits;
@@ -135,15 +148,8 @@ StatusOr<std::vector<TensorInfo>> read_shards(const std::string &folder, const s
     if (!file.ok())
       return file.status().with_context(index_path + " lists a file that cannot be read");
     MILI_ASSIGN_OR_RETURN(std::vector<TensorInfo> shard, read_safetensors_header(*file, number));
-    for (const TensorInfo &tensor : shard) {
-      auto entry = map->find(tensor.name);
-      if (entry == map->end())
-        return data_loss(index_path + ": the tensor " + quote(tensor.name) + " of " + path +
-                         " is missing from 'weight_map'");
-      if (*entry != name)
-        return data_loss(index_path + ": 'weight_map' puts the tensor " + quote(tensor.name) + " into " +
-                         json_excerpt(*entry) + ", but it is in " + quote(name));
-    }
+    for (const TensorInfo &tensor : shard)
+      MILI_RETURN_IF_ERROR(check_placement(tensor, name, *map, index_path));
     tensors.insert(tensors.end(), std::make_move_iterator(shard.begin()), std::make_move_iterator(shard.end()));
     names.push_back(file->path());
     files.push_back(std::move(*file));

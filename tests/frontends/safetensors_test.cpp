@@ -265,7 +265,7 @@ TEST_F(Shards, LinksOfTheFolderItselfAreFollowed) {
 TEST_F(Shards, IndexAndShardsMustAgree) {
   json changed = index;
   changed["weight_map"].erase("model.norm.weight");
-  refuse(changed, R"(model-00002-of-00002.safetensors is missing from 'weight_map')");
+  refuse(changed, R"(model-00002-of-00002.safetensors" is missing from 'weight_map')");
   changed = index;
   changed["weight_map"]["model.norm.weight"] = "model-00001-of-00002.safetensors";
   refuse(changed, R"(puts the tensor "model.norm.weight" into "model-00001-of-00002.safetensors", but it is in)");
