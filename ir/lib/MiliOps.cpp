@@ -49,6 +49,15 @@ static int64_t countAdvances(Value version) {
   return llvm::count_if(version.getUses(), [](OpOperand &use) { return advances(use); });
 }
 
+/// Ops on versions are pure: one that nobody keeps would silently be erased, and with it what was appended.
+static LogicalResult verifyKept(Operation *op, Value version) {
+  for (OpOperand &use : version.getUses())
+    if (advances(use) || isa<StateSetOp>(use.getOwner()) || use.getOwner()->hasTrait<OpTrait::IsTerminator>())
+      return success();
+  return op->emitOpError() << "expected mili.state_set or a further append to use the new version of the state, found "
+                           << (version.use_empty() ? "no use" : "only reads");
+}
+
 /// Follows versions back to the `mili.state_get` they began with; null where they came in from outside.
 static StateGetOp findOrigin(Value version) {
   while (Operation *op = version.getDefiningOp()) {
@@ -131,12 +140,7 @@ LogicalResult KvAppendOp::verify() {
                          << keyElement;
   if (countAdvances(getKv()) > 1)
     return emitOpError() << "expected one append per version of the state, found " << countAdvances(getKv());
-  // This op is Pure: a version that nobody keeps would silently be erased.
-  for (Operation *user : getResult().getUsers())
-    if (isa<StateSetOp, KvAppendOp, GroupOp>(user) || user->hasTrait<OpTrait::IsTerminator>())
-      return success();
-  return emitOpError() << "expected mili.state_set or a further append to use the new version of the state, found "
-                       << (getResult().use_empty() ? "no use" : "only reads");
+  return verifyKept(*this, getResult());
 }
 
 void KvAppendOp::getAsmResultNames(OpAsmSetValueNameFn setName) {
@@ -351,6 +355,9 @@ LogicalResult GroupOp::verify() {
   for (OpOperand &input : getInputsMutable())
     if (isa<KvType, RecurrentType>(input.get().getType()) && countAdvances(input.get()) > 1)
       return emitOpError() << "expected one append per version of the state, found " << countAdvances(input.get());
+  for (Value result : getResults())
+    if (isa<KvType, RecurrentType>(result.getType()) && failed(verifyKept(*this, result)))
+      return failure();
   return success();
 }
 

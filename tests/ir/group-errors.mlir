@@ -129,6 +129,25 @@ func.func @forked(%kv: !kv, %k: tensor<?x8xf32>, %batch: !mili.batch) -> (!kv, !
 
 // -----
 
+// A group that only reads does not keep a version.
+!kv = !mili.kv<heads = 2, k = 4, v = 4, f32>
+func.func @dropped(%kv: !kv, %k: tensor<?x8xf32>, %batch: !mili.batch) -> tensor<?x8xf32> {
+  // expected-error@+1 {{'mili.group' op expected mili.state_set or a further append to use the new version of the state, found only reads}}
+  %kv1 = mili.group "g" hero "mili.kv_append" ins(%kv, %k, %batch : !kv, tensor<?x8xf32>, !mili.batch) -> !kv {
+  ^bb0(%s: !kv, %bk: tensor<?x8xf32>, %bb: !mili.batch):
+    %new = mili.kv_append %s, %bk, %bk, %bb : !kv, tensor<?x8xf32>, tensor<?x8xf32>
+    mili.yield %new : !kv
+  }
+  %a = mili.group "h" hero "mili.attention" ins(%kv1, %k, %batch : !kv, tensor<?x8xf32>, !mili.batch) -> tensor<?x8xf32> {
+  ^bb0(%s: !kv, %bq: tensor<?x8xf32>, %bb: !mili.batch):
+    %y = mili.attention %bq, %s, %bb mask(#mili.causal) heads 2 scale 1.0 : tensor<?x8xf32>, !kv -> tensor<?x8xf32>
+    mili.yield %y : tensor<?x8xf32>
+  }
+  return %a : tensor<?x8xf32>
+}
+
+// -----
+
 func.func @yield_outside() {
   // expected-error@+1 {{'mili.yield' op expected to end a mili.group or mili_plan.kernel, found it in func.func}}
   mili.yield
