@@ -16,7 +16,13 @@ endforeach()
 add_library(mili_text STATIC
   text/added_tokens.cc
   text/bpe.cc
+  text/chat_template.cc
   text/splitter.cc
+  text/template_filters.cc
+  text/template_lexer.cc
+  text/template_methods.cc
+  text/template_parser.cc
+  text/template_values.cc
   text/tokenizer.cc
   text/tokenizer_section.cc
   text/unicode.cc)

@@ -33,10 +33,12 @@ size_t count_code_points(std::string_view s);
 // Normalization form C of well-formed `s`.
 std::string nfc(std::string_view s);
 
-bool is_white_space(int32_t c);  // the property White_Space
-bool is_word(int32_t c);         // \w: Alphabetic, M, Nd, Pc (UTS 18)
-bool is_alpha(int32_t c);        // general category L
-bool is_digit(int32_t c);        // general category Nd
+bool is_white_space(int32_t c);   // the property White_Space
+bool is_python_space(int32_t c);  // str.isspace(): White_Space and U+001C to U+001F
+bool is_printable(int32_t c);     // str.isprintable()
+bool is_word(int32_t c);          // \w: Alphabetic, M, Nd, Pc (UTS 18)
+bool is_alpha(int32_t c);         // general category L
+bool is_digit(int32_t c);         // general category Nd
 bool is_upper(int32_t c);
 bool is_lower(int32_t c);
 bool is_cased(int32_t c);
