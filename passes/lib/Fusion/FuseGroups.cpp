@@ -531,9 +531,9 @@ struct FuseGroups : impl::FuseGroupsBase<FuseGroups> {
       if (value <= 0)
         return module.emitError("mili-fuse-groups: ") << name << " must be positive, found " << value;
     if (launchNs < 0)
-      return module.emitError("mili-fuse-groups: launch-ns must not be negative, found ") << launchNs;
+      return module.emitError("mili-fuse-groups: launch-ns must not be negative, found ") << launchNs.getValue();
     if (!report.empty() && report != "table" && report != "json")
-      return module.emitError("mili-fuse-groups: report must be table or json, found '") << report << "'";
+      return module.emitError("mili-fuse-groups: report must be table or json, found '") << report.getValue() << "'";
     llvm::StringSet<> disabled;
     for (const std::string &kind : disable) {
       if (failed(checkKind(kind)))

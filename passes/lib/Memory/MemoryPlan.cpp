@@ -157,11 +157,6 @@ LogicalResult MemoryPlan::analyze(BucketPlan &plan) {
   for (Operation &op : function.getBody().front()) {
     if (auto get = dyn_cast<StateGetOp>(op)) {
       plan.stateOf[get.getResult()] = get.getStateAttr();
-    } else if (auto set = dyn_cast<StateSetOp>(op)) {
-      if (plan.stateOf.lookup(set.getValue()) != set.getStateAttr())
-        return set.emitError("mili-memory-plan: a state can only be set to a version of itself, updated in place; this "
-                             "value is a version of ")
-               << plan.stateOf.lookup(set.getValue());
     } else if (auto group = dyn_cast<GroupOp>(op)) {
       if (!group.getKernelAttr() || !group.getStagesAttr() || group.getStagesAttr().empty())
         return group.emitError("mili-memory-plan: no kernel was selected for the group");
@@ -185,7 +180,7 @@ LogicalResult MemoryPlan::analyze(BucketPlan &plan) {
           return group.emitError("mili-memory-plan: result #") << i << " is not a version of a module state";
         plan.stateOf[result] = symbol;
       }
-    } else if (!isa<WeightOp, func::ReturnOp>(op)) {
+    } else if (!isa<WeightOp, StateSetOp, func::ReturnOp>(op)) {
       return op.emitError("mili-memory-plan: expected only groups, weights and states; run mili-fuse-groups first");
     }
   }
@@ -236,8 +231,6 @@ LogicalResult MemoryPlan::analyze(BucketPlan &plan) {
       plan.buffers.push_back({bytes, position, lastUse(result), 0});
     }
     if (int64_t bytes = group.getArenaScratch().value_or(0)) {
-      if (bytes < 0)
-        return group.emitError("mili-memory-plan: arena_scratch must not be negative, found ") << bytes;
       plan.scratchOf[group] = plan.buffers.size();
       plan.buffers.push_back({bytes, position, position, 0});
     }
@@ -391,7 +384,7 @@ LogicalResult MemoryPlan::emit(SmallVector<BucketPlan> &plans) {
       failed(figure(context, MiliDialect::getContextAttrName(), contextTokens)))
     return failure();
   if (!report.empty() && report != "table")
-    return module.emitError("mili-memory-plan: report must be table, found '") << report << "'";
+    return module.emitError("mili-memory-plan: report must be table, found '") << report.getValue() << "'";
 
   OpBuilder builder(&getContext());
   builder.setInsertionPointToEnd(module.getBody());

@@ -253,7 +253,7 @@ struct MergeProjections : impl::MergeProjectionsBase<MergeProjections> {
   void runOnOperation() override {
     if (interleave <= 0) {
       getOperation().emitError() << "mili-optimize-merge-projections: interleave must be positive, found "
-                                 << interleave;
+                                 << interleave.getValue();
       return signalPassFailure();
     }
     // Collected first: merging erases linears.
