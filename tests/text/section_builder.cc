@@ -75,12 +75,22 @@ std::vector<uint8_t> build_section(const json &section) {
   return {builder.GetBufferPointer(), builder.GetBufferPointer() + builder.GetSize()};
 }
 
-json read_reference(const std::string &name) {
+namespace {
+template <typename Json>
+Json read(const std::string &name) {
   const std::string path = std::string(MILI_TEST_DATA) + "/text/" + name;
   std::ifstream file(path);
   if (!file)
     throw std::runtime_error("cannot open " + path);
-  return json::parse(file);
+  return Json::parse(file);
+}
+}  // namespace
+
+json read_reference(const std::string &name) {
+  return read<json>(name);
+}
+nlohmann::ordered_json read_ordered_reference(const std::string &name) {
+  return read<nlohmann::ordered_json>(name);
 }
 
 json small_section() {

@@ -15,6 +15,8 @@ std::vector<uint8_t> build_section(const nlohmann::json &section);
 
 // tests/data/text/NAME, parsed.
 nlohmann::json read_reference(const std::string &name);
+// With the members of objects in the file's order.
+nlohmann::ordered_json read_ordered_reference(const std::string &name);
 
 // A small section for tests that change it: bytes a-d and space, merges "ab" and "abc", <s>, </s> and user-defined
 // "<u>".
