@@ -1,5 +1,5 @@
 //===- Config.cpp - the registry and config.json ----------------------------===//
-#include "mili/Frontends/Architecture.h"
+#include "HeadSizes.h"
 #include "mili/Frontends/JsonFields.h"
 
 #include <cmath>
@@ -72,6 +72,23 @@ static std::string readActivation(JsonFields &fields, const char *key) {
   return name;
 }
 
+void checkHeads(JsonFields &fields, DecoderConfig &config, const std::string &headsField,
+                const std::string &kvHeadsField, const std::string &headDimField) {
+  // Published heads have at most 512 elements.
+  constexpr int64_t maxHeadDim = 16384;
+  if (config.heads % config.kvHeads)
+    fields.fail(kvHeadsField, "must divide " + headsField + " " + std::to_string(config.heads) + ", found " +
+                                  std::to_string(config.kvHeads));
+  if (config.headDim < 1 || config.headDim > maxHeadDim)
+    fields.fail(headDimField, "a head must have 1 to " + std::to_string(maxHeadDim) + " elements, found " +
+                                  std::to_string(config.headDim));
+  else if (config.heads > JsonFields::kMaxSize / config.headDim)
+    fields.fail(headsField, std::to_string(config.heads) + " heads of " + std::to_string(config.headDim) +
+                                " elements are more than " + std::to_string(JsonFields::kMaxSize));
+  if (!fields.status().ok())
+    config.heads = config.kvHeads = config.headDim = 1;
+}
+
 DecoderConfig readHuggingFaceDecoder(JsonFields &fields, const HuggingFaceDefaults &defaults) {
   DecoderConfig config;
   config.vocab = fields.positive("vocab_size");
@@ -86,9 +103,7 @@ DecoderConfig readHuggingFaceDecoder(JsonFields &fields, const HuggingFaceDefaul
   if (!defaults.headDim && !fields.has("head_dim") && config.hidden % config.heads)
     fields.fail("num_attention_heads", "must divide hidden_size " + std::to_string(config.hidden) +
                                            " where head_dim is not given, found " + std::to_string(config.heads));
-  if (config.heads % config.kvHeads)
-    fields.fail("num_key_value_heads", "must divide num_attention_heads " + std::to_string(config.heads) + ", found " +
-                                           std::to_string(config.kvHeads));
+  checkHeads(fields, config, "num_attention_heads", "num_key_value_heads", "head_dim");
   config.trainedContext = fields.positive_or("max_position_embeddings", defaults.maxPositions);
   config.epsilon = fields.positive_number_or("rms_norm_eps", defaults.epsilon);
   config.activation = readActivation(fields, "hidden_act");

@@ -3,7 +3,7 @@
 // Keys and their meaning: the GGUF specification in ggml's repository, and what llama.cpp makes of them.
 //
 //===------------------------------------------------------------------------===//
-#include "mili/Frontends/Architecture.h"
+#include "HeadSizes.h"
 #include "mili/Frontends/JsonFields.h"
 #include "mili/Frontends/ModelFile.h"
 
@@ -112,15 +112,13 @@ DecoderConfig readGgufDecoder(const ModelFile &model, JsonFields &fields, const 
   config.layers = fields.integer(prefix + "block_count", 1, 4096);
   config.heads = fields.positive(prefix + "attention.head_count");
   config.kvHeads = fields.positive_or(prefix + "attention.head_count_kv", config.heads);
-  if (config.heads % config.kvHeads)
-    fields.fail(prefix + "attention.head_count_kv", "must divide attention.head_count " + std::to_string(config.heads) +
-                                                        ", found " + std::to_string(config.kvHeads));
   const std::string keyLength = prefix + "attention.key_length";
   if (!fields.has(keyLength) && config.hidden % config.heads)
     fields.fail(prefix + "attention.head_count", "must divide embedding_length " + std::to_string(config.hidden) +
                                                      " where attention.key_length is not given, found " +
                                                      std::to_string(config.heads));
   config.headDim = fields.positive_or(keyLength, config.hidden / config.heads);
+  checkHeads(fields, config, prefix + "attention.head_count", prefix + "attention.head_count_kv", keyLength);
   const int64_t valueDim = fields.positive_or(prefix + "attention.value_length", config.headDim);
   if (valueDim != config.headDim)
     fields.fail(prefix + "attention.value_length",

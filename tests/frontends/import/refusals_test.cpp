@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include <functional>
 
 using mili::TensorFormat;
@@ -50,6 +52,13 @@ TEST(Refusals, FieldsOfConfigJson) {
        "tensor 'model.layers.0.self_attn.q_proj.weight': expected shape 12x8, found 8x8"},
       {"LlamaForCausalLM", R"({"num_attention_heads": 4, "num_key_value_heads": 3})",
        "field 'num_key_value_heads': must divide num_attention_heads 4, found 3"},
+      {"LlamaForCausalLM", R"({"head_dim": 2147483647})", "field 'head_dim': a head must have 1 to 16384 elements"},
+      {"LlamaForCausalLM", R"({"num_attention_heads": 16, "head_dim": null})",
+       "field 'num_attention_heads': must divide hidden_size 8"},
+      {"LlamaForCausalLM", R"({"num_attention_heads": 2147483647, "num_key_value_heads": 1})",
+       "field 'num_attention_heads': 2147483647 heads of 4 elements are more than 2147483647"},
+      {"LlamaForCausalLM", R"({"intermediate_size": 2147483647, "vocab_size": 2147483647})",
+       "expected shape 2147483647x8, found 32x8"},
       {"LlamaForCausalLM", R"({"hidden_act": "xielu"})", "found \"xielu\""},
       {"LlamaForCausalLM", R"({"rms_norm_eps": 0})", "field 'rms_norm_eps': expected a number above 0"},
       {"LlamaForCausalLM", R"({"rope_interleaved": true})", "field 'rope_interleaved': only false is supported"},
@@ -88,6 +97,9 @@ TEST(Refusals, GgufMetadata) {
        "field 'llama.vocab_size': the table of embeddings has 96 rows, found 95"},
       {"llama", R"({"llama.attention.value_length": 8})", "only widths equal to attention.key_length 16"},
       {"llama", R"({"llama.rope.dimension_count": 32})", "must not exceed the head's 16 elements, found 32"},
+      {"llama", R"({"llama.attention.head_count": 3})", "must divide embedding_length 32"},
+      {"llama", R"({"llama.attention.key_length": 2147483647})", "a head must have 1 to 16384 elements"},
+      {"llama", R"({"llama.attention.head_count_kv": 3})", "must divide llama.attention.head_count 2, found 3"},
       {"llama", R"({"llama.rope.scaling.type": "dynamic"})", "found \"dynamic\""},
       {"llama", R"({"llama.rope.scaling.attn_factor": 2.0})", "only YaRN and LongRoPE have one"},
       {"llama", R"({"llama.attention.causal": false})", "only true is supported"},
@@ -163,6 +175,73 @@ TEST(Refusals, EveryTensorThatIsWrongIsNamedUpToALimit) {
   const Imported imported = importText(tinyHuggingFace("LlamaForCausalLM", R"({"hidden_size": 16})"));
   ASSERT_THAT(imported.errors, SizeIs(9));
   EXPECT_THAT(imported.errors.back(), HasSubstr("and 13 more errors about tensors"));
+}
+
+// Any value in any field: a module or an error, never a crash (the asan preset runs this too).
+TEST(Refusals, EveryKindOfValueInEveryField) {
+  const nlohmann::json values = nlohmann::json::parse(
+      R"([null, true, 0, -1, 1, 3, 2147483647, 9223372036854775807, 18446744073709551615, 0.5, 1e300,
+                                -1e300, 1e-300, "", "silu", [], [1], ["full_attention", "x"], {}, {"type": "yarn"},
+                                {"rope_type": "longrope", "short_factor": [1, 2], "long_factor": []}])");
+  std::vector<FakeModel> models;
+  for (const char *name : {"LlamaForCausalLM", "MistralForCausalLM", "SmolLM3ForCausalLM", "GraniteForCausalLM"})
+    models.push_back(tinyHuggingFace(name));
+  for (const char *name : {"llama", "granite"})
+    models.push_back(tinyGguf(name));
+  // Fields that have defaults, where the family knows them.
+  const char *optional[] = {"attention_bias",
+                            "mlp_bias",
+                            "rope_theta",
+                            "rope_scaling",
+                            "rope_parameters",
+                            "partial_rotary_factor",
+                            "sliding_window",
+                            "use_sliding_window",
+                            "max_window_layers",
+                            "layer_types",
+                            "no_rope_layers",
+                            "no_rope_layer_interval",
+                            "embedding_multiplier",
+                            "attention_multiplier",
+                            "residual_multiplier",
+                            "logits_scaling",
+                            "original_max_position_embeddings",
+                            "llama.vocab_size",
+                            "llama.attention.key_length",
+                            "llama.attention.value_length",
+                            "llama.rope.scaling.type",
+                            "llama.rope.scaling.factor",
+                            "llama.rope.scaling.attn_factor",
+                            "llama.rope.scaling.original_context_length",
+                            "llama.rope.scale_linear",
+                            "granite.logit_scale",
+                            "granite.embedding_scale",
+                            "granite.residual_scale",
+                            "granite.attention.scale"};
+  for (FakeModel &model : models) {
+    ASSERT_TRUE(importText(model).ok);
+    for (const char *field : optional) {
+      FakeModel extended = model;
+      extended.edit()[field] = nullptr;
+      if (importText(extended).ok)
+        model = extended;
+    }
+  }
+  size_t imported = 0, refused = 0;
+  for (const FakeModel &model : models) {
+    const nlohmann::json config = model.config();
+    for (auto field = config.begin(); field != config.end(); ++field) {
+      for (const nlohmann::json &value : values) {
+        FakeModel changed = model;
+        changed.edit()[field.key()] = value;
+        const Imported result = importText(changed);
+        EXPECT_NE(result.ok, !result.errors.empty()) << field.key() << " = " << value;
+        ++(result.ok ? imported : refused);
+      }
+    }
+  }
+  EXPECT_GT(refused, 1000u);
+  EXPECT_GT(imported, 100u);
 }
 
 TEST(Refusals, ActivationDtype) {
