@@ -34,19 +34,16 @@ LogicalResult PieceAttr::verify(function_ref<InFlightDiagnostic()> emitError, St
   return success();
 }
 
-/// `"name"` or `"name"[begin : end]`.
-static FailureOr<PieceAttr> parsePiece(AsmParser &parser) {
+/// `"name"` or `"name"[begin : end]`; null once an error was emitted.
+static PieceAttr parsePiece(AsmParser &parser) {
   std::string name;
   int64_t begin = 0, end = -1;
   if (parser.parseString(&name))
-    return failure();
+    return {};
   if (succeeded(parser.parseOptionalLSquare()))
     if (parser.parseInteger(begin) || parser.parseColon() || parser.parseInteger(end) || parser.parseRSquare())
-      return failure();
-  PieceAttr piece = parser.getChecked<PieceAttr>(parser.getContext(), name, begin, end);
-  if (!piece)
-    return failure();
-  return piece;
+      return {};
+  return parser.getChecked<PieceAttr>(parser.getContext(), name, begin, end);
 }
 
 static void printPiece(AsmPrinter &printer, PieceAttr piece) {
@@ -58,10 +55,10 @@ static void printPiece(AsmPrinter &printer, PieceAttr piece) {
 Attribute PieceAttr::parse(AsmParser &parser, Type) {
   if (parser.parseLess())
     return {};
-  FailureOr<PieceAttr> piece = parsePiece(parser);
-  if (failed(piece) || parser.parseGreater())
+  PieceAttr piece = parsePiece(parser);
+  if (!piece || parser.parseGreater())
     return {};
-  return *piece;
+  return piece;
 }
 
 void PieceAttr::print(AsmPrinter &printer) const {
@@ -90,10 +87,10 @@ ParseResult mlir::mili::parseParamBody(AsmParser &parser, ParamAttr &param) {
         return failure();
       break;
     }
-    FailureOr<PieceAttr> piece = parsePiece(parser);
-    if (failed(piece))
+    PieceAttr piece = parsePiece(parser);
+    if (!piece)
       return failure();
-    pieces.push_back(*piece);
+    pieces.push_back(piece);
   } while (succeeded(parser.parseOptionalComma()));
   param = parser.getChecked<ParamAttr>(parser.getContext(), pieces, interleave);
   return success(param != nullptr);

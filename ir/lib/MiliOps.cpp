@@ -345,13 +345,14 @@ LogicalResult GroupOp::verify() {
              << "found here";
   if (!getHeroOp())
     return emitOpError() << "expected the hero \"" << getHero() << "\" among the ops of the body, found none";
-  if (getStages() && !getKernel())
-    return emitOpError() << "expected a kernel template beside its stages, found none";
-  if (getStages() && getStages()->empty())
-    return emitOpError() << "expected at least one stage, found none";
-  if (getArenaScratch() && static_cast<int64_t>(*getArenaScratch()) < 0)
-    return emitOpError() << "expected an arena_scratch of at least 0 bytes, found "
-                         << static_cast<int64_t>(*getArenaScratch());
+  if (std::optional<ArrayAttr> stages = getStages()) {
+    if (!getKernel())
+      return emitOpError() << "expected a kernel template beside its stages, found none";
+    if (stages->empty())
+      return emitOpError() << "expected at least one stage, found none";
+  }
+  if (std::optional<uint64_t> scratch = getArenaScratch(); scratch && static_cast<int64_t>(*scratch) < 0)
+    return emitOpError() << "expected an arena_scratch of at least 0 bytes, found " << static_cast<int64_t>(*scratch);
   for (OpOperand &input : getInputsMutable())
     if (isa<KvType, RecurrentType>(input.get().getType()) && countAdvances(input.get()) > 1)
       return emitOpError() << "expected one append per version of the state, found " << countAdvances(input.get());

@@ -229,10 +229,10 @@ static LogicalResult annotate(Operation *op, OpBuilder &builder, const ShardingO
   std::vector<Sharding> annotations = shardingAnnotations(op, option);
   unsigned operands = op->getNumOperands();
   for (OpResult result : op->getResults())
-    if (Sharding sharding = annotations[operands + result.getResultNumber()])
+    if (const Sharding &sharding = annotations[operands + result.getResultNumber()])
       shard::maybeInsertTargetShardingAnnotation(sharding, result, builder);
   for (OpOperand &operand : op->getOpOperands())
-    if (Sharding sharding = annotations[operand.getOperandNumber()]) {
+    if (const Sharding &sharding = annotations[operand.getOperandNumber()]) {
       OpBuilder::InsertionGuard guard(builder);
       shard::maybeInsertSourceShardingAnnotation(sharding, operand, builder);
     }
