@@ -341,7 +341,7 @@ s.startswith("He"), s.endswith("ld"), s.startswith(("x", "Hell")), s.replace("l"
 s | length, u | length, l | length, o | length, e | count, missing | length | l | first, l | last, s | first, s | last, [] | first is defined, o | first
 l | join, l | join(", "), ls | join("-"), objs | join("+", attribute="n"), u | list, o | list | missing | default("d"), e | default("d"), e | default("d", true), n | d("x"), missing | default, none | default("x", boolean=true), t | default(false)
 o | tojson, o | tojson(indent=2), l | tojson, nested | tojson(indent=4), [] | tojson(indent=2), {} | tojson, u | tojson, html | tojson, ctl | tojson, [1.0, 1e20, true, none, "é"] | tojson, u | tojson(true), o | tojson(separators=(",", ":")), {"b": 1, "a": {"d": 1, "c": 2}} | tojson(sort_keys=true)
-ctl, [ctl], ["it's"], ['say "hi"'], ["both ' and \\""], {"k": ctl}, html, html | e | string | o.items() | list, o | items | list, o.keys() | list, o.values() | list, o.get("a"), o.get("zz"), o.get("zz", 5)
+ctl, [ctl], ["it's"], ['say "hi"'], ["both ' and \\""], {"k": ctl}, html | o.items() | list, o | items | list, o.keys() | list, o.values() | list, o.get("a"), o.get("zz"), o.get("zz", 5)
 o | dictsort, o | dictsort(true), o | dictsort(false, "key", true), {"x": 3, "y": 1} | dictsort(by="value") | l | sort, l | sort(reverse=true), ls | sort, ls | sort(case_sensitive=true), objs | sort(attribute="v") | map(attribute="n") | list
 objs | map(attribute="n") | list, objs | map(attribute="on", default="?") | list, ls | map("upper") | join, ["a b", "c"] | map("replace", " ", "_") | list, objs | map(attribute="missing") | list | length
 objs | selectattr("on") | map(attribute="n") | list, objs | selectattr("on", "defined") | list | length, objs | rejectattr("on") | list | length, objs | selectattr("v", ">", 1) | map(attribute="n") | join, objs | selectattr("n", "equalto", "x") | first, objs | rejectattr("n", "in", ["x", "y"]) | list
@@ -358,6 +358,7 @@ strftime_now("%Y-%m-%d %H:%M:%S"), strftime_now("%d %b %Y"), strftime_now("%A, %
 """
 
 STATEMENTS = [
+    "{{ html | e }}",
     "a{% if t %}b{% endif %}c\n{% if t %}\nd\n{% endif %}\ne",
     "  {% if t %}x{% endif %}  y\n\t{% if f %}\nno\n\t{% else %}\n  yes\n\t{% endif %}\n z",
     "  {%+ if t %}x{%+ endif +%}\n y {{- s -}}  z {%- if t -%}  q  {%- endif %}\n{{ s }}\n\n",
