@@ -1,6 +1,6 @@
-// ModelFile: a model on disk, as every frontend presents it: named tensors whose bytes stay in the file, a configuration,
-// a tokenizer. Opening one reads headers and metadata only; tensor bytes are read in pieces by whoever packs them, so
-// memory does not grow with the model. Free of LLVM, so that the parsers run alone under sanitizers.
+// ModelFile: a model on disk, as every frontend presents it: named tensors whose bytes stay in the file, a
+// configuration, a tokenizer. Opening one reads headers and metadata only; tensor bytes are read in pieces by whoever
+// packs them, so memory does not grow with the model. Free of LLVM, so that the parsers run alone under sanitizers.
 #pragma once
 
 #include "mili/runtime/status.h"
@@ -20,8 +20,8 @@ namespace mili {
 enum class TensorFormat : uint8_t { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ8_0, kQ6_K };
 
 struct TensorFormatInfo {
-  std::string_view name;      // "f32", "bf16", "q4_1": the spelling of the mili dialect and of plans
-  uint32_t block_elements;    // 1 for plain formats
+  std::string_view name;    // "f32", "bf16", "q4_1": the spelling of the mili dialect and of plans
+  uint32_t block_elements;  // 1 for plain formats
   uint32_t block_bytes;
 };
 const TensorFormatInfo &tensor_format_info(TensorFormat format);
@@ -57,7 +57,8 @@ public:
   // HuggingFace: config.json as it is. GGUF: the scalar metadata and small arrays, an object keyed by the full key
   // ("llama.block_count"); arrays of more than 4096 elements (vocabularies) are left out.
   virtual const nlohmann::json &config() const = 0;
-  // generation_config.json, or an empty object.
+  // generation_config.json, or an empty object. GGUF: {"eos_token_id": [...]}, the ends of a text, a turn and a message
+  // that the metadata names.
   virtual const nlohmann::json &generation_config() const = 0;
 
   // Sorted by name.
