@@ -7,7 +7,7 @@
 
 namespace mili {
 class ModelFile;
-} // namespace mili
+}  // namespace mili
 
 namespace mlir::mili {
 
@@ -24,6 +24,6 @@ struct ImportOptions {
 /// it; null is returned then.
 OwningOpRef<ModuleOp> importModel(const ::mili::ModelFile &model, const ImportOptions &options, MLIRContext *context);
 
-} // namespace mlir::mili
+}  // namespace mlir::mili
 
-#endif // MILI_FRONTENDS_IMPORT_H
+#endif  // MILI_FRONTENDS_IMPORT_H
