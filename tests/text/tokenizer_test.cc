@@ -163,9 +163,8 @@ TEST(StreamDecoder, NeverEmitsHalfACharacter) {
     std::string streamed;
     for (int32_t id : ids) {
       const std::string piece = stream.put(id);
-      EXPECT_EQ(*tokenizer.encode(piece, {.add_special = false}),
-                *tokenizer.encode(tokenizer.decode(*tokenizer.encode(piece, {.add_special = false})),
-                                  {.add_special = false}));
+      // With a token for every byte, only ill-formed text does not come back.
+      EXPECT_EQ(tokenizer.decode(*tokenizer.encode(piece)), piece);
       streamed += piece;
     }
     streamed += stream.finish();
