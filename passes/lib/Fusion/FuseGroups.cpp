@@ -101,6 +101,7 @@ private:
   PrologueDecision decidePrologue(Operation *producer);
   bool dependsOnGroup(Operation *op, const Group &group) const;
   bool isDisabled(Operation *producer, Operation *consumer, Operation *joining) const;
+  LogicalResult checkOps();
   LogicalResult checkComplete();
   // Result.
   std::string explain(Operation *producer, Operation *consumer, bool fused) const;
@@ -317,14 +318,19 @@ void Fuser::growEpilogue(Group &group) {
   }
 }
 
-/// Every compute op is in a group, and no op that must be recomputed by its consumers is missing in one of them.
+/// Everything in the function can be part of a kernel, or is about weights and states.
+LogicalResult Fuser::checkOps() {
+  for (Operation &op : block)
+    if (!isa<FusibleOp, WeightOp, StateGetOp, StateSetOp>(op) && !op.hasTrait<OpTrait::IsTerminator>())
+      return op.emitError("mili-fuse-groups: cannot be part of a kernel: the op does not implement FusibleOp");
+  return success();
+}
+
+/// Every op is in a group; what cannot lead one runs in each of its consumers' groups.
 LogicalResult Fuser::checkComplete() {
   for (Operation &op : block) {
-    if (groupOf.contains(&op) || isa<WeightOp, StateGetOp, StateSetOp>(op) || op.hasTrait<OpTrait::IsTerminator>())
+    if (groupOf.contains(&op) || !isa<FusibleOp>(op))
       continue;
-    auto fusible = dyn_cast<FusibleOp>(op);
-    if (!fusible)
-      return op.emitError("mili-fuse-groups: cannot be part of a kernel: the op does not implement FusibleOp");
     auto it = recomputed.find(&op);
     for (Operation *user : op.getUsers())
       if (it == recomputed.end() || llvm::none_of(it->second, [&](Group *group) { return contains(*group, user); })) {
@@ -472,6 +478,8 @@ void Fuser::materialize() {
 }
 
 LogicalResult Fuser::run(FusionReport &report) {
+  if (failed(checkOps()))
+    return failure();
   SmallVector<FusibleOp> heroes;
   for (Operation &op : block)
     if (auto fusible = dyn_cast<FusibleOp>(op))

@@ -287,7 +287,7 @@ size_t MemoryPlan::findKernel(GroupOp group, ArrayAttr layouts, BucketPlan &plan
       previous = mnemonic;
     }
   }
-  name += "_" + plan.function.getSymName().rsplit('_').second.str();
+  name += "_t" + std::to_string(plan.bucket.getTokens());
   int same = 1;
   std::string unique = name;
   while (llvm::any_of(kernels, [&](const Kernel &kernel) { return kernel.name == unique; }) ||
@@ -474,11 +474,7 @@ LogicalResult MemoryPlan::emit(SmallVector<BucketPlan> &plans) {
                                                  updated[group][i] ? plan::Access::readwrite : plan::Access::read,
                                                  plan.stateOf.lookup(input)));
         } else {
-          auto it = plan.bufferOf.find(input);
-          if (it == plan.bufferOf.end())
-            return group.emitError("mili-memory-plan: operand #")
-                   << i << " is neither computed nor a weight nor a state";
-          args.push_back(slice(plan::Access::read, plan.buffers[it->second]));
+          args.push_back(slice(plan::Access::read, plan.buffers[plan.bufferOf.lookup(input)]));
         }
       }
       for (Value result : group.getResults())

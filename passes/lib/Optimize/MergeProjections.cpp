@@ -257,13 +257,13 @@ struct MergeProjections : impl::MergeProjectionsBase<MergeProjections> {
       return signalPassFailure();
     }
     // Collected first: merging erases linears.
-    using Consumer = std::pair<Value, Operation *>;
+    using Consumer = std::tuple<Value, Operation *, Block *>;
     llvm::MapVector<Consumer, SmallVector<LinearOp>> toAttention, toGated;
     getOperation().walk([&](LinearOp linear) {
       if (GatedOp gated = findGated(linear))
-        toGated[{linear.getInput(), gated}].push_back(linear);
+        toGated[{linear.getInput(), gated, linear->getBlock()}].push_back(linear);
       else if (AttentionOp attention = findAttention(linear))
-        toAttention[{linear.getInput(), attention}].push_back(linear);
+        toAttention[{linear.getInput(), attention, linear->getBlock()}].push_back(linear);
     });
     for (auto &[consumer, linears] : toAttention) {
       if (linears.size() < 2)
@@ -278,7 +278,7 @@ struct MergeProjections : impl::MergeProjectionsBase<MergeProjections> {
         continue;
       // The gate's rows come first in each pair of runs, whatever the order of the two products. Both results are read
       // by the gate alone, so the product may stand where either of them stood.
-      auto gated = cast<GatedOp>(consumer.second);
+      auto gated = cast<GatedOp>(std::get<Operation *>(consumer));
       SmallVector<LinearOp> ordered{gated.getGate().getDefiningOp<LinearOp>(), gated.getUp().getDefiningOp<LinearOp>()};
       if (gateUp)
         mergeCompatible(ordered, "gate-up", interleave);
