@@ -300,6 +300,7 @@ private:
     case Expr::Kind::kList:
     case Expr::Kind::kTuple: {
       std::vector<Val> items;
+      items.reserve(expr.args.size());
       for (const ExprPtr &arg : expr.args)
         items.push_back(evaluate(*arg));
       return values_.list(std::move(items), expr.kind == Expr::Kind::kList ? Kind::kList : Kind::kTuple);

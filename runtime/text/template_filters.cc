@@ -302,6 +302,7 @@ Val Values::sort(const Val &v, const Args &args) {
     return reverse ? compare(b.first, a.first, "<") < 0 : compare(a.first, b.first, "<") < 0;
   });
   std::vector<Val> out;
+  out.reserve(keyed.size());
   for (const auto &[key, element] : keyed)
     out.push_back(element);
   return list(std::move(out));

@@ -285,6 +285,7 @@ Val Values::call_method(const Val &self, std::string_view name, const Args &args
       return copy;
     }
     std::vector<Val> pairs;
+    pairs.reserve(dict.items.size());
     for (size_t i = 0; i < dict.items.size(); ++i)
       pairs.push_back(list({dict.keys[i], dict.items[i]}, Kind::kTuple));
     return list(std::move(pairs));

@@ -164,22 +164,25 @@ std::string format_double(double d) {
   const size_t e = text.find('e');
   std::string digits(text.substr(0, e));
   std::erase(digits, '.');
-  const int exponent = std::atoi(std::string(text.substr(e + 1)).c_str());
-  const int count = static_cast<int>(digits.size());
+  int exponent = 0;
+  const size_t sign = text[e + 1] == '+' ? 1 : 0;  // from_chars takes only "-"
+  std::from_chars(text.data() + e + 1 + sign, text.data() + text.size(), exponent);
   // Python's repr: positional from 1e-4 up to below 1e16.
   if (exponent < -4 || exponent >= 16) {
     out += digits[0];
-    if (count > 1)
+    if (digits.size() > 1)
       out.append(".").append(digits, 1);
     const std::string power = std::to_string(std::abs(exponent));
     return out + (exponent < 0 ? "e-" : "e+") + (power.size() < 2 ? "0" : "") + power;
   }
-  if (exponent < 0)
-    return out + "0." + std::string(static_cast<size_t>(-exponent - 1), '0') + digits;
-  if (count <= exponent + 1)
-    return out + digits + std::string(static_cast<size_t>(exponent + 1 - count), '0') + ".0";
-  return out + digits.substr(0, static_cast<size_t>(exponent + 1)) + "." +
-         digits.substr(static_cast<size_t>(exponent + 1));
+  if (exponent < 0) {
+    const size_t zeros = static_cast<size_t>(-exponent) - 1;
+    return out + "0." + std::string(zeros, '0') + digits;
+  }
+  const size_t whole = static_cast<size_t>(exponent) + 1;
+  if (digits.size() <= whole)
+    return out + digits + std::string(whole - digits.size(), '0') + ".0";
+  return out + digits.substr(0, whole) + "." + digits.substr(whole);
 }
 
 std::string Values::str(const Val &v) {

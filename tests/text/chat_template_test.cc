@@ -133,8 +133,7 @@ TEST(ChatTemplate, Limits) {
       "{% macro f(x) %}{{ f(x ~ 'a') ~ f(x) }}{% endmacro %}{{ f('') }}",
       "{% set ns = namespace(x='ab') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
       "{% set ns = namespace(x=[1]) %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
-      "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x = ns.x.replace('a', 'aaaaaaaa') %}{% endfor "
-      "%}",
+      "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x = ns.x.replace('a', 'aaaa') %}{% endfor %}",
       "{{ 'x' * 99999999999 }}",
       "{{ [0] * 99999999999 }}",
       "{{ '' * 9 }}{{ 'ab' * 99999999 }}",
