@@ -60,7 +60,7 @@ std::string printModule(ModuleOp module) {
   std::string text;
   llvm::raw_string_ostream os(text);
   OpPrintingFlags flags;
-  flags.enableDebugInfo(false).useNameLocAsPrefix(true);
+  flags.enableDebugInfo(false).printNameLocAsPrefix(true);
   module.print(os, flags);
   return text;
 }

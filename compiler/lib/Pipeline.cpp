@@ -83,7 +83,7 @@ void mlir::mili::buildPhase(OpPassManager &pm, Phase phase, const CompileOptions
     FuseGroupsOptions fuse;
     for (const std::string &kind : options.disabled_fusions)
       fuse.disable.push_back(kind);
-    pm.addPass(createFuseGroups(fuse, codegen::groupFilterForTarget(options.target), report));
+    pm.addPass(createFuseGroups(fuse, GroupFilter(), report));
     codegen::SelectKernelsOptions select;
     select.target = options.target;
     pm.addPass(codegen::createSelectKernels(select));

@@ -4,6 +4,7 @@
 // passes work with. `mili-opt --help` lists the passes.
 //
 //===------------------------------------------------------------------------===//
+#include "mili/Codegen/Passes.h"
 #include "mili/IR/MiliDialect.h"
 #include "mili/IR/MiliPlan.h"
 #include "mili/Passes/Passes.h"
@@ -43,5 +44,6 @@ int main(int argc, char **argv) {
   registerTransformsPasses();
   shard::registerShardPasses();
   mili::registerAllPasses();
+  mili::codegen::registerCodegenPasses();
   return asMainReturnCode(MlirOptMain(argc, argv, "MILI modular optimizer driver\n", registry));
 }

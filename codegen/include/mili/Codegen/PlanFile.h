@@ -1,0 +1,27 @@
+//===- PlanFile.h - the mili_plan dialect to a plan file ---------*- C++ -*-===//
+#ifndef MILI_CODEGEN_PLANFILE_H
+#define MILI_CODEGEN_PLANFILE_H
+
+#include "mili/Codegen/CpuObject.h"
+#include "mili/runtime/status.h"
+
+#include <functional>
+#include <string_view>
+
+namespace mili {
+class ModelFile;
+}
+
+namespace mlir::mili::codegen {
+
+/// Bytes packed so far, bytes in all, the weight at hand.
+using PackProgress = std::function<void(uint64_t done, uint64_t total, std::string_view weight)>;
+
+/// Writes the plan: one record for each op of `planModule`, the host objects, the model's tokenizer if it has one, and the
+/// weights, streamed from `model` through their layouts in pieces of a few megabytes whatever their size.
+::mili::Status writePlan(ModuleOp planModule, ArrayRef<CompiledVariant> variants, const ::mili::ModelFile &model,
+                         const std::string &path, const PackProgress &progress);
+
+} // namespace mlir::mili::codegen
+
+#endif // MILI_CODEGEN_PLANFILE_H
