@@ -142,8 +142,7 @@ TEST(ChatTemplate, Limits) {
       "{% set l = [] %}{{ l.append(l) }}{% set m = [] %}{{ m.append(m) }}{{ l == m }}",
       "{% set ns = namespace(x=[]) %}{% for i in range(1000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
       "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
-      "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x == ns.x "
-      "}}",
+      "{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x == n.x }}",
       "{% for i in range(9999999) %}{% set x = [i, i, i] %}{% endfor %}",
       repeat("{{ ", 1) + repeat("(", 100000) + "1" + repeat(")", 100000) + " }}",
       "{{ " + repeat("[", 5000) + repeat("]", 5000) + " }}",
