@@ -8,6 +8,7 @@
 #include "mili/IR/MiliDialect.h"
 
 #include <algorithm>
+#include <numeric>
 
 using namespace mlir;
 using namespace mlir::mili;
@@ -105,6 +106,10 @@ bool KvAppendOp::isEpilogueFor(Operation *producer) {
   return (getKey().getDefiningOp() == producer || getValue().getDefiningOp() == producer) && endsInRegisters(producer);
 }
 
+int64_t KvAppendOp::getEpilogueGranularity() {
+  KvType kv = getKv().getType();  // rows of K and V lie head by head in the pages
+  return std::lcm<int64_t>(kv.getK(), kv.getV());
+}
 int64_t RopeOp::getEpilogueGranularity() {
   return features(getInput()) / static_cast<int64_t>(getHeads());
 }

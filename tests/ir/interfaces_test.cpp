@@ -145,6 +145,7 @@ TEST_F(Interfaces, EpiloguesRefused) {
 }
 
 TEST_F(Interfaces, EpilogueGranularity) {
+  EXPECT_EQ(fusible("kv_append").getEpilogueGranularity(), 4);
   EXPECT_EQ(fusible("rope").getEpilogueGranularity(), 4);
   EXPECT_EQ(fusible("rms_norm", 1).getEpilogueGranularity(), 4);
   EXPECT_EQ(fusible("split", 0).getEpilogueGranularity(), 1);

@@ -93,9 +93,11 @@ TEST_F(FusionTest, MergeSaysWhyOneStaysApart) {
 
 TEST_F(FusionTest, GroupsWithoutAFilter) {
   ASSERT_TRUE(module);
-  // The norm is recomputed in both products; the append waits for V, which its group reads from memory.
-  EXPECT_THAT(run({}), ElementsAre("attn.qk: norm attn.qk attn.qk attn.q_rope attn.k_rope attn.append",
-                                   "attn.v: norm attn.v", "attn.core: attn.core"));
+  // The norm is recomputed in both products. No tile of either holds K and V of a head, so the append is on its own.
+  EXPECT_THAT(run({}), ElementsAre("attn.qk: norm attn.qk attn.qk attn.q_rope attn.k_rope", "attn.v: norm attn.v",
+                                   "attn.core: attn.core", "attn.append: attn.append"));
+  EXPECT_EQ(reasonOf("attn.k_rope", "attn.append"),
+            "its other operand comes from outside and a tile cannot tell which features of it are its own");
 }
 
 TEST_F(FusionTest, FilterRefusesEpilogueAndPrologue) {
@@ -103,20 +105,18 @@ TEST_F(FusionTest, FilterRefusesEpilogueAndPrologue) {
   auto groups = run([&](const FusionCandidate &candidate) -> std::optional<std::string> {
     EXPECT_EQ(candidate.tokens, 1);
     EXPECT_EQ(candidate.members.front(), candidate.hero);
-    if (isa<KvAppendOp>(candidate.op)) {
+    if (isa<RopeOp>(candidate.op)) {
       EXPECT_FALSE(candidate.prologue);
-      // RoPE's head in the group of Q and K; nothing but the append in that of V.
-      bool withRope = llvm::any_of(candidate.members, [](Operation *op) { return isa<RopeOp>(op); });
-      EXPECT_EQ(candidate.tileFeatures, withRope ? 8 : 1);
-      return "appends want both of K and V in one product";
+      EXPECT_EQ(candidate.tileFeatures, 8);  // a head
+      return "no angles here";
     }
     if (candidate.prologue)
       return "no prologue here";
     return std::nullopt;
   });
-  EXPECT_THAT(groups, ElementsAre("attn.qk: attn.qk attn.qk attn.q_rope attn.k_rope", "attn.v: attn.v",
-                                  "attn.core: attn.core", "norm: norm", "attn.append: attn.append"));
-  EXPECT_EQ(reasonOf("attn.k_rope", "attn.append"), "appends want both of K and V in one product");
+  EXPECT_THAT(groups, ElementsAre("attn.qk: attn.qk attn.qk", "attn.v: attn.v", "attn.core: attn.core", "norm: norm",
+                                  "attn.q_rope: attn.q_rope", "attn.k_rope: attn.k_rope attn.append"));
+  EXPECT_EQ(reasonOf("attn.qk", "attn.k_rope"), "no angles here");
   EXPECT_EQ(reasonOf("norm", "attn.v"), "no prologue here");
 }
 

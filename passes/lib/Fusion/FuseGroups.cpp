@@ -16,6 +16,8 @@
 //      outside too becomes one more result. Nothing is recomputed, so joining always saves a read and mostly a write;
 //      it is refused when
 //        - the group would have to run before and after another group (convexity, checked on the graph of groups);
+//        - it reads a value from outside the group that is not laid out like its other operands (a tile of the product
+//          holds some features of each row and finds the same ones of a residual, but not of K what belongs to its V);
 //        - the features that one tile must then hold together (least common multiple of the epilogue's granularities)
 //          exceed a limit, straddle the pieces of a split, or leave fewer tiles than workers;
 //        - the target's filter or the user says no.
@@ -259,8 +261,14 @@ std::optional<std::string> Fuser::refuseEpilogue(Group &group, Operation *op) {
     if (dependsOnGroup(def, group))
       return "its other operand needs this group's result first";
   }
+  bool tiled = cast<FusibleOp>(group.hero).getHeroPriority() >= kTiledPriority;
+  // A tile finds the features that it holds in another operand only where all operands are alike.
+  if (tiled && !op->hasTrait<OpTrait::SameOperandsAndResultType>())
+    for (Value operand : op->getOperands())
+      if (rows.isActivation(operand) && !group.members.contains(operand.getDefiningOp()))
+        return "its other operand comes from outside and a tile cannot tell which features of it are its own";
   int64_t unit = std::lcm(group.tileFeatures, cast<FusibleOp>(op).getEpilogueGranularity());
-  if (cast<FusibleOp>(group.hero).getHeroPriority() >= kTiledPriority && unit > 1) {
+  if (tiled && unit > 1) {
     if (unit > granularityLimit)
       return "needs " + std::to_string(unit) + " features in one tile, the limit is " +
              std::to_string(granularityLimit);

@@ -71,7 +71,7 @@ def Mili_StateSetOp : Mili_Op<"state_set", [MemoryEffects<[MemWrite]>,
   let assemblyFormat = "$state `,` $value `:` type($value) attr-dict";
 }
 
-def Mili_KvAppendOp : Mili_ComputeOp<"kv_append", ["getHeroPriority", "isEpilogueFor"],
+def Mili_KvAppendOp : Mili_ComputeOp<"kv_append", ["getHeroPriority", "isEpilogueFor", "getEpilogueGranularity"],
     [Mili_ReadsActivations, AllTypesMatch<["kv", "result"]>, Mili_NamedResult]> {
   let summary = "Appends the step's keys and values";
   let description = [{
