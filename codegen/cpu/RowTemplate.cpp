@@ -3,18 +3,27 @@
 
 #include "mili/Codegen/CpuTemplates.h"
 
+#include "llvm/ADT/SmallPtrSet.h"
+
 using namespace mlir;
 using namespace mlir::mili;
 using namespace mlir::mili::codegen;
 
-/// Whether a value has one row per wanted row: it comes from `mili.logits`, through any number of groups.
-static bool isWantedRows(Value value) {
-  auto group = value.getDefiningOp<GroupOp>();
-  if (!group)
-    return false;
-  if (llvm::any_of(group.getBody().front(), [](Operation &op) { return isa<LogitsOp>(op); }))
-    return true;
-  return llvm::any_of(group.getInputs(), isWantedRows);
+/// Whether a group works on one row per wanted row: something it reads comes from `mili.logits`, through any number of
+/// groups.
+static bool isOnWantedRows(GroupOp group) {
+  llvm::SmallPtrSet<Operation *, 32> visited{group};
+  SmallVector<GroupOp> worklist{group};
+  while (!worklist.empty())
+    for (Value input : worklist.pop_back_val().getInputs()) {
+      auto producer = input.getDefiningOp<GroupOp>();
+      if (!producer || !visited.insert(producer).second)
+        continue;
+      if (llvm::any_of(producer.getBody().front(), [](Operation &op) { return isa<LogitsOp>(op); }))
+        return true;
+      worklist.push_back(producer);
+    }
+  return false;
 }
 
 namespace {
@@ -32,7 +41,7 @@ public:
 
   FailureOr<GroupPlan> plan(GroupOp group, BucketAttr) const override {
     GroupPlan plan;
-    RowCount per = llvm::any_of(group.getInputs(), isWantedRows) ? RowCount::logit_rows : RowCount::tokens;
+    RowCount per = isOnWantedRows(group) ? RowCount::logit_rows : RowCount::tokens;
     plan.stages.push_back(StageAttr::get(group.getContext(), "rows", 1, per, 1,
                                          RowProgram::scratchBytes(group.getBody().front(), 0)));
     return plan;
