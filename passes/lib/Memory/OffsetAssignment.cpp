@@ -4,8 +4,9 @@
 // Management for Deep Neural Net Inference, arXiv 2001.03288): in some order, each buffer takes the smallest gap that
 // holds it between the placed buffers whose lifetimes overlap its own, or the end. Decreasing size is the order that
 // usually wins; two others (decreasing size times lifetime, first use) are tried as well when it misses the lower
-// bound, and then the result is improved: a buffer that ends at the peak is moved to the front of the order and
-// everything is placed again, for as long as that helps (the idea of TVM's hill-climbing planner).
+// bound, and then the best order is improved: a buffer that reaches the peak swaps its turn with one that was placed
+// before it and lives at the same time, and the result is kept if it is no worse (the idea of TVM's hill-climbing
+// planner).
 //
 //===------------------------------------------------------------------------===//
 #include "mili/Passes/OffsetAssignment.h"
@@ -13,12 +14,14 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <random>
+#include <utility>
 
 namespace mlir::mili {
 
 namespace {
-/// Rounds of improvement. Each costs one placement, O(n^2) for n buffers.
-constexpr int kImprovements = 32;
+/// Pairs of buffers that improvement may look at: a second at most, for the largest models.
+constexpr int64_t kImprovementWork = 40'000'000;
 
 int64_t roundUp(int64_t value, int64_t alignment) {
   return (value + alignment - 1) / alignment * alignment;
@@ -92,19 +95,41 @@ ArenaFigures assignOffsets(std::vector<ArenaBuffer> &buffers, int64_t alignment)
   tryOrder(sorted([](const ArenaBuffer &b) { return b.size; }));
   tryOrder(sorted([](const ArenaBuffer &b) { return b.size * (b.last - b.first + 1); }));
   tryOrder(sorted([](const ArenaBuffer &b) { return -b.first; }));
-  for (int round = 0; round < kImprovements && figures.peak > figures.lowerBound; ++round) {
-    bool improved = false;
-    for (size_t i = 1; i < bestOrder.size() && !improved; ++i) {
-      const ArenaBuffer &buffer = buffers[bestOrder[i]];
-      if (buffer.offset + roundUp(buffer.size, alignment) != figures.peak)
+
+  // Hill climbing from the best order. A swap that leaves the peak as it is is kept too: it may open the way to one
+  // that lowers it.
+  std::minstd_rand random(1);  // the same plan every time
+  std::vector<size_t> order = bestOrder;
+  int64_t current = figures.peak;
+  attempt = buffers;
+  auto count = static_cast<int64_t>(buffers.size());
+  int64_t attempts = std::clamp<int64_t>(kImprovementWork / std::max<int64_t>(1, count * count), 16, 2000);
+  for (int64_t i = 0; i < attempts && figures.peak > figures.lowerBound; ++i) {
+    std::vector<std::pair<size_t, size_t>> swaps;  // turns: of a buffer at the peak, of an earlier one that meets it
+    for (size_t at = 1; at < order.size(); ++at) {
+      const ArenaBuffer &top = attempt[order[at]];
+      if (top.offset + roundUp(top.size, alignment) != current)
         continue;
-      std::vector<size_t> order = bestOrder;
-      std::rotate(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(i),
-                  order.begin() + static_cast<std::ptrdiff_t>(i) + 1);
-      improved = tryOrder(order);
+      for (size_t before = 0; before < at; ++before)
+        if (attempt[order[before]].last >= top.first && top.last >= attempt[order[before]].first)
+          swaps.emplace_back(at, before);
     }
-    if (!improved)
+    if (swaps.empty())
       break;
+    auto [at, before] = swaps[random() % swaps.size()];
+    std::vector<size_t> next = order;
+    std::swap(next[at], next[before]);
+    std::vector<ArenaBuffer> placed = attempt;
+    int64_t peak = place(placed, next, alignment);
+    if (peak > current)
+      continue;
+    current = peak;
+    order = std::move(next);
+    attempt = std::move(placed);
+    if (peak < figures.peak) {
+      figures.peak = peak;
+      buffers = attempt;
+    }
   }
   return figures;
 }
