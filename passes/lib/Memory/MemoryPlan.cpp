@@ -213,8 +213,7 @@ LogicalResult MemoryPlan::analyze(BucketPlan &plan) {
         // Dies here, and no other result of this group took it already.
         size_t index = it->second;
         ArenaBuffer &buffer = plan.buffers[index];
-        if (lastUse(operand) != position || buffer.last != position || buffer.size != bytes ||
-            llvm::any_of(group.getResults(), [&](Value other) {
+        if (buffer.last != position || buffer.size != bytes || llvm::any_of(group.getResults(), [&](Value other) {
               auto taken = plan.bufferOf.find(other);
               return taken != plan.bufferOf.end() && taken->second == index;
             }))
