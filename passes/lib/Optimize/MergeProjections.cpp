@@ -42,7 +42,7 @@ struct Source {
 };
 
 /// The ops behind a linear's weight and bias, or the reason why they cannot be joined with others.
-static FailureOr<Source> getSource(LinearOp linear, std::string &reason) {
+static std::optional<Source> getSource(LinearOp linear, std::string &reason) {
   Source source;
   Value stored = linear.getWeight();
   source.dequant = stored.getDefiningOp<DequantOp>();
@@ -51,21 +51,21 @@ static FailureOr<Source> getSource(LinearOp linear, std::string &reason) {
   source.weight = stored.getDefiningOp<WeightOp>();
   if (!source.weight) {
     reason = "the weight is computed";
-    return failure();
+    return std::nullopt;
   }
   if (!stored.hasOneUse() || !linear.getWeight().hasOneUse()) {
     reason = "the weight has other uses, joining would store it twice";
-    return failure();
+    return std::nullopt;
   }
   if (source.weight.getParam().getInterleave()) {
     reason = "the weight is interleaved already";
-    return failure();
+    return std::nullopt;
   }
   if (Value bias = linear.getBias()) {
     source.bias = bias.getDefiningOp<WeightOp>();
     if (!source.bias || source.bias.getParam().getInterleave() || !bias.hasOneUse()) {
       reason = "the bias is computed or has other uses";
-      return failure();
+      return std::nullopt;
     }
   }
   return source;
@@ -186,8 +186,8 @@ struct MergeProjections : impl::MergeProjectionsBase<MergeProjections> {
     SmallVector<LinearOp> usable;
     std::string reason;
     for (LinearOp linear : linears) {
-      FailureOr<Source> source = getSource(linear, reason);
-      if (failed(source))
+      std::optional<Source> source = getSource(linear, reason);
+      if (!source)
         continue;
       usable.push_back(linear);
       sources.push_back(*source);

@@ -24,7 +24,8 @@ namespace {
 struct SpecializeBuckets : impl::SpecializeBucketsBase<SpecializeBuckets> {
   using SpecializeBucketsBase::SpecializeBucketsBase;
 
-  FailureOr<BucketAttr> parseBucket(StringRef text) {
+  /// Null after an error.
+  BucketAttr parseBucket(StringRef text) {
     auto error = [&]() { return getOperation().emitError("mili-specialize-buckets: bucket '") << text << "': "; };
     SmallVector<StringRef> parts;
     text.split(parts, ':');
@@ -32,12 +33,9 @@ struct SpecializeBuckets : impl::SpecializeBucketsBase<SpecializeBuckets> {
     if (parts.size() != 3 || parts[0].getAsInteger(10, values[0]) || parts[1].getAsInteger(10, values[1]) ||
         parts[2].getAsInteger(10, values[2])) {
       error() << "expected tokens:sequences:logit_rows, three integers";
-      return failure();
+      return {};
     }
-    BucketAttr bucket = BucketAttr::getChecked(error, &getContext(), values[0], values[1], values[2]);
-    if (!bucket)
-      return failure();
-    return bucket;
+    return BucketAttr::getChecked(error, &getContext(), values[0], values[1], values[2]);
   }
 
   LogicalResult specialize() {
@@ -55,10 +53,10 @@ struct SpecializeBuckets : impl::SpecializeBucketsBase<SpecializeBuckets> {
 
     SmallVector<BucketAttr> parsed;
     for (const std::string &text : buckets) {
-      FailureOr<BucketAttr> bucket = parseBucket(text);
-      if (failed(bucket))
+      BucketAttr bucket = parseBucket(text);
+      if (!bucket)
         return failure();
-      parsed.push_back(*bucket);
+      parsed.push_back(bucket);
     }
     auto key = [](BucketAttr b) { return std::make_tuple(b.getTokens(), b.getSequences(), b.getLogitRows()); };
     llvm::sort(parsed, [&](BucketAttr a, BucketAttr b) { return key(a) < key(b); });
