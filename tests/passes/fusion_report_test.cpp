@@ -11,7 +11,6 @@ using mlir::mili::FusionEdge;
 using mlir::mili::FusionReport;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::Not;
 
 namespace {
 
@@ -103,7 +102,7 @@ TEST(FusionReport, JsonKeepsEverything) {
   ASSERT_TRUE(static_cast<bool>(parsed)) << text;
   const llvm::json::Object &root = *parsed->getAsObject();
   const llvm::json::Object &merge = *(*root.getArray("merges"))[0].getAsObject();
-  EXPECT_EQ(*(*merge.getArray("linears"))[0].getAsString(), "q \"quoted\"");
+  EXPECT_EQ((*merge.getArray("linears"))[0].getAsString(), std::optional<llvm::StringRef>("q \"quoted\""));
   EXPECT_EQ(merge.getBoolean("merged"), false);
   const llvm::json::Object &first = *(*root.getArray("edges"))[0].getAsObject();
   EXPECT_EQ(first.getString("producer"), "layers.3.norm");
