@@ -37,7 +37,9 @@ private:
 
 constexpr uint64_t kTableAlign = 64;
 
-uint64_t round_up(uint64_t value, uint64_t align) { return (value + align - 1) / align * align; }
+uint64_t round_up(uint64_t value, uint64_t align) {
+  return (value + align - 1) / align * align;
+}
 
 Status too_large(const char *what) {
   return invalid_argument(std::string(what) + " is larger than 2^62 bytes; the plan's bounds are not sensible");

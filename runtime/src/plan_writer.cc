@@ -19,7 +19,9 @@ namespace {
 // The table's room is fixed, so that sections can be streamed before their number is known.
 constexpr uint64_t kFirstSection = sizeof(FileHeader) + uint64_t{kMaxSections} * sizeof(SectionEntry);
 
-uint64_t round_up(uint64_t value, uint64_t align) { return (value + align - 1) / align * align; }
+uint64_t round_up(uint64_t value, uint64_t align) {
+  return (value + align - 1) / align * align;
+}
 
 }  // namespace
 
@@ -48,8 +50,8 @@ struct PlanWriter::Impl {
 
   Status write_at(uint64_t offset, std::span<const std::byte> bytes) {
     while (!bytes.empty()) {
-      ssize_t done = pwrite(fd, bytes.data(), std::min<size_t>(bytes.size(), size_t{1} << 30),
-                            static_cast<off_t>(offset));
+      ssize_t done =
+          pwrite(fd, bytes.data(), std::min<size_t>(bytes.size(), size_t{1} << 30), static_cast<off_t>(offset));
       if (done < 0 && errno == EINTR)
         continue;
       if (done < 0)
@@ -119,8 +121,8 @@ Status PlanWriter::append_weights(std::span<const std::byte> bytes) {
 Status PlanWriter::pad_weights_to(uint64_t offset) {
   uint64_t size = weights_size();
   if (offset < size)
-    return invalid_argument(impl_->path + ": cannot pad the weights to " + std::to_string(offset) + " bytes, they have " +
-                            std::to_string(size) + " already");
+    return invalid_argument(impl_->path + ": cannot pad the weights to " + std::to_string(offset) +
+                            " bytes, they have " + std::to_string(size) + " already");
   static constexpr std::array<std::byte, 4096> kZeros{};
   while (size < offset) {
     uint64_t piece = std::min<uint64_t>(offset - size, kZeros.size());
@@ -130,7 +132,9 @@ Status PlanWriter::pad_weights_to(uint64_t offset) {
   return ok_status();
 }
 
-uint64_t PlanWriter::weights_size() const { return impl_->weights_begun ? impl_->table.back().size : 0; }
+uint64_t PlanWriter::weights_size() const {
+  return impl_->weights_begun ? impl_->table.back().size : 0;
+}
 
 Status PlanWriter::finish() {
   if (!impl_->weights_begun)

@@ -7,10 +7,11 @@
 // bounds, order, disjointness, alignment), every section's own hash, META's FlatBuffers structure, and then every
 // index, range and size in META against what it refers to. A file that fails any of them is refused with the reason.
 //
-// The map: META and the tokenizer are copied out of it; host objects are copied when a device loads them. Weights stay
-// in the map. Nobody can stop another process from shrinking the file afterwards, which the kernel answers with SIGBUS
-// on the pages that vanished; the descriptor is kept, and check_unchanged() (called by Engine::load) turns a file that
-// has shrunk or was rewritten by then into an error. Replace a plan by renaming a new file over it, as PlanWriter does.
+// The map: everything that open() checks is read through the descriptor, so that a file that shrinks meanwhile is an
+// error. META and the tokenizer are kept as copies; host objects are copied when a device loads them. Weights are used
+// in the map. Nobody can stop another process from shrinking the file later, which the kernel answers with SIGBUS on
+// the pages that vanished; so the descriptor is kept and the engine calls check_unchanged() before every step. Replace
+// a plan by renaming a new file over it, as PlanWriter does: the old one then stays whole for those who have it open.
 #pragma once
 
 #include "mili/runtime/memory.h"
@@ -61,14 +62,15 @@ public:
   const plan::Plan &meta() const;
   // The bytes of tokenizer.fbs, empty where the plan has none.
   std::span<const std::byte> tokenizer() const;
-  // The bytes of any section, in the map.
-  std::span<const std::byte> section(uint32_t index) const;
+  // A copy of a section, compared with its hash once more.
+  StatusOr<std::vector<std::byte>> copy_section(uint32_t index) const;
+  // In the map.
   std::span<const std::byte> weights() const;
   // The bytes of one weight of meta().weights().
   std::span<const std::byte> weight(uint32_t index) const;
   // What the engine will allocate; equals meta().memory().
   const MemoryFigures &memory() const;
-  // DataLoss where the file's size or modification time is no longer what open() saw.
+  // DataLoss where the file is no longer as long as it was. One fstat.
   Status check_unchanged() const;
 
 private:

@@ -100,6 +100,7 @@ public:
 
   std::span<const int32_t> tokens() const;
   int64_t length() const;
+  int64_t context() const;  // the most that length() can become
   // How many of the first tokens were given rather than generated: what penalties for generated tokens leave out.
   // Set by whoever knows; 0 at first.
   void set_prompt_tokens(size_t count);

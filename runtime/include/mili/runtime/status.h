@@ -48,7 +48,9 @@ private:
   std::string message_;
 };
 
-inline Status ok_status() { return {}; }
+inline Status ok_status() {
+  return {};
+}
 Status invalid_argument(std::string message);
 Status not_found(std::string message);
 Status data_loss(std::string message);
@@ -83,7 +85,8 @@ private:
 // Returns from the enclosing function when `expr` (a Status) is not ok.
 #define MILI_RETURN_IF_ERROR(expr)                                                                                     \
   do {                                                                                                                 \
-    if (::mili::Status mili_status_ = (expr); !mili_status_.ok()) return mili_status_;                                 \
+    if (::mili::Status mili_status_ = (expr); !mili_status_.ok())                                                      \
+      return mili_status_;                                                                                             \
   } while (false)
 
 #define MILI_CONCAT_INNER(a, b) a##b
@@ -92,5 +95,6 @@ private:
 #define MILI_ASSIGN_OR_RETURN(decl, expr) MILI_ASSIGN_OR_RETURN_IMPL(MILI_CONCAT(mili_or_, __LINE__), decl, expr)
 #define MILI_ASSIGN_OR_RETURN_IMPL(tmp, decl, expr)                                                                    \
   auto tmp = (expr);                                                                                                   \
-  if (!tmp.ok()) return tmp.status();                                                                                  \
+  if (!tmp.ok())                                                                                                       \
+    return tmp.status();                                                                                               \
   decl = std::move(*tmp)

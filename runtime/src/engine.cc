@@ -1,0 +1,372 @@
+#include "mili/runtime/engine.h"
+
+#include "mili/schema/plan_generated.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <tuple>
+
+namespace mili {
+namespace {
+
+std::string num(int64_t value) {
+  return std::to_string(value);
+}
+
+struct Pool {
+  DeviceBuffer memory;
+  uint64_t page_bytes = 0;
+};
+
+struct EngineBucket {
+  BucketBounds bounds;
+  uint64_t logits_offset = 0;
+  std::unique_ptr<LaunchList> list;
+  const plan::Bucket *record = nullptr;
+  std::vector<double> seconds;  // per launch
+  uint64_t steps = 0;           // while profiling
+};
+
+}  // namespace
+
+struct Engine::Impl {
+  // In the order in which they may go: buffers before the device, code before the map.
+  Plan plan;
+  std::unique_ptr<Device> device;
+  std::unique_ptr<Module> module;
+  DeviceBuffer arena;
+  DeviceBuffer tables;
+  std::vector<Pool> pools;
+  std::vector<EngineBucket> buckets;
+  std::vector<BucketBounds> bounds;
+  std::vector<uint32_t> order;  // buckets from the smallest
+  BucketBounds largest;
+  BatchLayout layout;
+  std::vector<std::byte> mirror;   // of the tables, where the device's memory is not the host's
+  std::vector<float> host_logits;  // likewise
+  int64_t vocab = 0;
+  bool profiling = false;
+  uint64_t allocations_at_load = 0;
+
+  explicit Impl(Plan moved) : plan(std::move(moved)) {}
+
+  template <typename T = int32_t>
+  T *host_table(uint64_t offset) {
+    return reinterpret_cast<T *>((device->host_visible() ? tables.address() : mirror.data()) + offset);
+  }
+  const int32_t *device_table(uint64_t offset) const {
+    return reinterpret_cast<const int32_t *>(tables.address() + offset);
+  }
+
+  Status allocate();
+  Status prepare(const plan::Function &function, const Progress &progress);
+  Status check(std::span<const StepSequence> sequences, int64_t &tokens, int64_t &rows) const;
+  Batch fill(std::span<const StepSequence> sequences, int64_t tokens, int64_t rows);
+};
+
+Status Engine::Impl::allocate() {
+  const plan::Plan &meta = plan.meta();
+  const MemoryFigures &memory = plan.memory();
+  MILI_ASSIGN_OR_RETURN(arena, device->allocate(memory.arena, "the arena"));
+  MILI_ASSIGN_OR_RETURN(tables, device->allocate(memory.tables, "the batch's tables"));
+  for (const plan::State *state : *meta.states()) {
+    if (state->kind() != plan::StateKind::PagedKv)
+      return unimplemented(plan.path() + ": state \"" + state->name()->str() +
+                           "\" is recurrent; this runtime runs plans with paged states only");
+    Pool pool;
+    pool.page_bytes = state->page_bytes();
+    MILI_ASSIGN_OR_RETURN(pool.memory, device->allocate(pool.page_bytes * memory.kv_pages,
+                                                        "the pool of state \"" + state->name()->str() + "\""));
+    pools.push_back(std::move(pool));
+  }
+  MILI_ASSIGN_OR_RETURN(MemoryInputs inputs, memory_inputs(meta, plan.weights().size()));
+  MILI_ASSIGN_OR_RETURN(layout, batch_layout(inputs.buckets, memory.pages_per_sequence));
+  return ok_status();
+}
+
+Status Engine::Impl::prepare(const plan::Function &function, const Progress &progress) {
+  MILI_ASSIGN_OR_RETURN(DeviceAddress weights, device->load_weights(plan));
+  const plan::Plan &meta = plan.meta();
+  for (const plan::Bucket *record : *function.buckets()) {
+    std::vector<Launch> launches;
+    launches.reserve(record->launches()->size());
+    for (const plan::Launch *planned : *record->launches()) {
+      Launch launch{planned->kernel(),
+                    {},
+                    planned->tiles_fixed(),
+                    static_cast<RowCount>(planned->tiles_per()),
+                    std::max<uint32_t>(planned->rows_per_tile(), 1)};
+      for (const plan::Arg *arg : *planned->args()) {
+        DeviceAddress base = arena.address();
+        if (arg->kind() == plan::ArgKind::Weight)
+          base = weights + meta.weights()->Get(arg->index())->offset();
+        else if (arg->kind() == plan::ArgKind::State)
+          base = pools[arg->index()].memory.address();
+        launch.args.push_back(base + arg->offset());
+      }
+      launches.push_back(std::move(launch));
+    }
+    EngineBucket bucket;
+    bucket.bounds = {record->name()->str(), record->tokens(), record->sequences(), record->logit_rows()};
+    bucket.logits_offset = record->logits_offset();
+    bucket.record = record;
+    bucket.seconds.resize(launches.size());
+    MILI_ASSIGN_OR_RETURN(
+        bucket.list,
+        device->prepare(*module, launches, {bucket.bounds.tokens, bucket.bounds.sequences, bucket.bounds.logit_rows}));
+    largest.tokens = std::max(largest.tokens, bucket.bounds.tokens);
+    largest.sequences = std::max(largest.sequences, bucket.bounds.sequences);
+    largest.logit_rows = std::max(largest.logit_rows, bucket.bounds.logit_rows);
+    bounds.push_back(bucket.bounds);
+    buckets.push_back(std::move(bucket));
+    if (progress &&
+        !progress(static_cast<double>(buckets.size()) / static_cast<double>(function.buckets()->size()), "preparing"))
+      return cancelled(plan.path() + ": loading was cancelled");
+  }
+  order.resize(buckets.size());
+  std::iota(order.begin(), order.end(), 0u);
+  auto size = [&](uint32_t i) { return std::tuple(bounds[i].tokens, bounds[i].sequences, bounds[i].logit_rows); };
+  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return size(a) < size(b); });
+  if (!device->host_visible()) {
+    mirror.resize(layout.total);
+    host_logits.resize(static_cast<size_t>(largest.logit_rows * vocab));
+  }
+  return ok_status();
+}
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Engine::~Engine() {
+  // Launch lists and buffers refer to device and module.
+  impl_->buckets.clear();
+  impl_->pools.clear();
+  impl_->tables = DeviceBuffer();
+  impl_->arena = DeviceBuffer();
+  impl_->module.reset();
+}
+
+StatusOr<std::unique_ptr<Engine>> Engine::load(Plan plan, const EngineOptions &options) {
+  const std::string target = plan.meta().target()->name()->str();
+  if (target != "cpu")
+    return unavailable(plan.path() + ": compiled for target \"" + target +
+                       "\", this runtime has the device \"cpu\"; compile with --target cpu");
+  MILI_ASSIGN_OR_RETURN(auto device, create_cpu_device(options.cpu));
+  return load(std::move(plan), std::move(device), options);
+}
+
+StatusOr<std::unique_ptr<Engine>> Engine::load(Plan plan, std::unique_ptr<Device> device,
+                                               const EngineOptions &options) {
+  MILI_RETURN_IF_ERROR(plan.check_unchanged());
+  const plan::Function *function = nullptr;
+  std::string names;
+  for (const plan::Function *candidate : *plan.meta().ranks()->Get(0)->functions()) {
+    names += (names.empty() ? "" : ", ") + candidate->name()->str();
+    if (candidate->name()->str() == options.function)
+      function = candidate;
+  }
+  if (!function)
+    return not_found(plan.path() + ": no function \"" + options.function + "\"; the plan has " + names);
+
+  auto impl = std::make_unique<Impl>(std::move(plan));
+  impl->device = std::move(device);
+  impl->vocab = impl->plan.meta().model()->vocab();
+  std::unique_ptr<Engine> engine(new Engine(std::move(impl)));
+  Impl &self = *engine->impl_;
+  MILI_ASSIGN_OR_RETURN(self.module, self.device->load_module(self.plan));
+  MILI_RETURN_IF_ERROR(self.allocate());
+  MILI_RETURN_IF_ERROR(self.prepare(*function, options.progress));
+  self.allocations_at_load = self.device->allocation_count();
+  return engine;
+}
+
+const Plan &Engine::plan() const {
+  return impl_->plan;
+}
+Device &Engine::device() {
+  return *impl_->device;
+}
+const Module &Engine::module() const {
+  return *impl_->module;
+}
+int64_t Engine::vocab() const {
+  return impl_->vocab;
+}
+int64_t Engine::context() const {
+  return impl_->plan.meta().context();
+}
+int64_t Engine::requests() const {
+  return impl_->plan.meta().requests();
+}
+int64_t Engine::kv_pages() const {
+  return impl_->plan.meta().kv_pages();
+}
+std::span<const BucketBounds> Engine::buckets() const {
+  return impl_->bounds;
+}
+const BucketBounds &Engine::largest() const {
+  return impl_->largest;
+}
+
+StatusOr<uint32_t> Engine::pick_bucket(int64_t tokens, int64_t sequences, int64_t logit_rows) const {
+  for (uint32_t index : impl_->order) {
+    const BucketBounds &bounds = impl_->bounds[index];
+    if (tokens <= bounds.tokens && sequences <= bounds.sequences && logit_rows <= bounds.logit_rows)
+      return index;
+  }
+  return invalid_argument("no bucket of the plan runs a step of " + num(tokens) + " tokens, " + num(sequences) +
+                          " sequences and " + num(logit_rows) + " logit rows; the largest of each are " +
+                          num(impl_->largest.tokens) + ", " + num(impl_->largest.sequences) + " and " +
+                          num(impl_->largest.logit_rows));
+}
+
+Status Engine::Impl::check(std::span<const StepSequence> sequences, int64_t &tokens, int64_t &rows) const {
+  if (sequences.empty())
+    return invalid_argument("a step needs at least one sequence");
+  const int64_t context = plan.meta().context(), pages = plan.meta().kv_pages();
+  tokens = rows = 0;
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    const StepSequence &sequence = sequences[s];
+    const auto count = static_cast<int64_t>(sequence.tokens.size());
+    auto label = [&] { return "sequence " + std::to_string(s) + " of the step: "; };
+    if (count == 0)
+      return invalid_argument(label() + "no tokens");
+    if (sequence.position < 0 || sequence.position > context || count > context - sequence.position)
+      return invalid_argument(label() + num(count) + " tokens from position " + num(sequence.position) +
+                              ", the plan has a context of " + num(context) + "; compile it with a larger --context");
+    for (int32_t token : sequence.tokens)
+      if (token < 0 || token >= vocab)
+        return invalid_argument(label() + "token " + num(token) + " is not in the vocabulary of " + num(vocab));
+    const uint64_t needed = pages_for(static_cast<uint64_t>(sequence.position + count));
+    if (sequence.pages.size() < needed)
+      return invalid_argument(label() + std::to_string(sequence.pages.size()) + " pages, its positions need " +
+                              std::to_string(needed));
+    for (int32_t page : sequence.pages.first(needed))
+      if (page < 1 || page >= pages)
+        return invalid_argument(label() + "page " + num(page) + ", expected 1 to " + num(pages - 1));
+    tokens += count;
+    rows += sequence.logits == LogitRows::kAll ? count : sequence.logits == LogitRows::kLast;
+  }
+  return ok_status();
+}
+
+Batch Engine::Impl::fill(std::span<const StepSequence> sequences, int64_t tokens, int64_t rows) {
+  const auto columns = static_cast<int64_t>(plan.memory().pages_per_sequence);
+  int32_t *ids = host_table(layout.token_ids), *positions = host_table(layout.positions);
+  int32_t *segments = host_table(layout.segments), *q_start = host_table(layout.q_start);
+  int32_t *kv_len = host_table(layout.kv_len), *table = host_table(layout.page_table);
+  int32_t *logit_tokens = host_table(layout.logit_tokens);
+  int32_t at = 0, row = 0;
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    const StepSequence &sequence = sequences[s];
+    const auto count = static_cast<int32_t>(sequence.tokens.size());
+    const auto position = static_cast<int32_t>(sequence.position);
+    const auto segment = static_cast<int32_t>(s);
+    std::memcpy(ids + at, sequence.tokens.data(), sequence.tokens.size_bytes());
+    for (int32_t i = 0; i < count; ++i) {
+      positions[at + i] = position + i;
+      segments[at + i] = segment;
+      if (sequence.logits == LogitRows::kAll || (sequence.logits == LogitRows::kLast && i == count - 1))
+        logit_tokens[row++] = at + i;
+    }
+    q_start[s] = at;
+    kv_len[s] = position + count;
+    const auto used = static_cast<int64_t>(pages_for(static_cast<uint64_t>(position + count)));
+    int32_t *line = table + segment * columns;
+    std::copy_n(sequence.pages.begin(), used, line);
+    std::fill(line + used, line + columns, 0);
+    at += count;
+  }
+  q_start[sequences.size()] = at;
+
+  Batch batch;
+  batch.tokens = tokens;
+  batch.sequences = static_cast<int64_t>(sequences.size());
+  batch.logit_rows = rows;
+  batch.pages_per_sequence = columns;
+  batch.token_ids = device_table(layout.token_ids);
+  batch.positions = device_table(layout.positions);
+  batch.segments = device_table(layout.segments);
+  batch.q_start = device_table(layout.q_start);
+  batch.kv_len = device_table(layout.kv_len);
+  batch.page_table = device_table(layout.page_table);
+  batch.logit_tokens = device_table(layout.logit_tokens);
+  return batch;
+}
+
+StatusOr<StepOutput> Engine::step(std::span<const StepSequence> sequences) {
+  Impl &self = *impl_;
+  int64_t tokens = 0, rows = 0;
+  MILI_RETURN_IF_ERROR(self.check(sequences, tokens, rows));
+  MILI_ASSIGN_OR_RETURN(uint32_t index, pick_bucket(tokens, static_cast<int64_t>(sequences.size()), rows));
+  // A truncated file would end the process at the first missing page of its weights.
+  MILI_RETURN_IF_ERROR(self.plan.check_unchanged());
+  EngineBucket &bucket = self.buckets[index];
+  const Batch batch = self.fill(sequences, tokens, rows);
+  if (!self.mirror.empty())
+    MILI_RETURN_IF_ERROR(self.device->copy_to_device(self.tables.address(), self.mirror.data(), self.mirror.size()));
+  MILI_RETURN_IF_ERROR(self.device->execute(*bucket.list, batch,
+                                            self.profiling ? std::span<double>(bucket.seconds) : std::span<double>()));
+  bucket.steps += self.profiling;
+
+  StepOutput output;
+  output.rows = rows;
+  output.vocab = self.vocab;
+  output.bucket = index;
+  if (rows == 0)
+    return output;
+  DeviceAddress logits = self.arena.address() + bucket.logits_offset;
+  if (self.device->host_visible()) {
+    MILI_RETURN_IF_ERROR(self.device->synchronize());
+    output.logits = reinterpret_cast<const float *>(logits);
+  } else {
+    MILI_RETURN_IF_ERROR(self.device->copy_to_host(self.host_logits.data(), logits,
+                                                   static_cast<uint64_t>(rows * self.vocab) * sizeof(float)));
+    output.logits = self.host_logits.data();
+  }
+  return output;
+}
+
+Status Engine::copy_page(int32_t to, int32_t from) {
+  for (const Pool &pool : impl_->pools)
+    MILI_RETURN_IF_ERROR(impl_->device->copy(pool.memory.address() + static_cast<uint64_t>(to) * pool.page_bytes,
+                                             pool.memory.address() + static_cast<uint64_t>(from) * pool.page_bytes,
+                                             pool.page_bytes));
+  return ok_status();
+}
+
+Status Engine::clear_page(int32_t page) {
+  for (const Pool &pool : impl_->pools)
+    MILI_RETURN_IF_ERROR(
+        impl_->device->clear(pool.memory.address() + static_cast<uint64_t>(page) * pool.page_bytes, pool.page_bytes));
+  return ok_status();
+}
+
+void Engine::set_profiling(bool on) {
+  impl_->profiling = on;
+  for (EngineBucket &bucket : impl_->buckets) {
+    std::fill(bucket.seconds.begin(), bucket.seconds.end(), 0.0);
+    bucket.steps = 0;
+  }
+}
+
+std::vector<LaunchProfile> Engine::profile() const {
+  std::vector<LaunchProfile> rows;
+  const auto *kernels = impl_->plan.meta().kernels();
+  for (const EngineBucket &bucket : impl_->buckets) {
+    if (bucket.steps == 0)
+      continue;
+    for (uint32_t i = 0; i < bucket.seconds.size(); ++i) {
+      const plan::Launch *launch = bucket.record->launches()->Get(i);
+      rows.push_back({launch->name()->str(), kernels->Get(launch->kernel())->symbol()->str(), bucket.bounds.name,
+                      bucket.steps, bucket.seconds[i], launch->bytes(), launch->flops()});
+    }
+  }
+  return rows;
+}
+
+uint64_t Engine::allocations_after_load() const {
+  return impl_->device->allocation_count() - impl_->allocations_at_load;
+}
+
+}  // namespace mili
