@@ -13,3 +13,13 @@ add_library(mili_core STATIC
   src/thread_pool.cc)
 target_include_directories(mili_core PUBLIC include PRIVATE src)
 target_link_libraries(mili_core PUBLIC mili_base mili_schema Threads::Threads ${CMAKE_DL_LIBS} PRIVATE mili_options)
+
+# libmili.so: the C API, nothing else is exported. Code behind it is whatever of mili_core it reaches.
+add_library(mili SHARED src/c_api.cc)
+target_compile_definitions(mili PRIVATE MILI_VERSION="${PROJECT_VERSION}")
+target_include_directories(mili PUBLIC include)
+target_link_libraries(mili PRIVATE mili_core mili_options)
+target_link_options(mili PRIVATE LINKER:--exclude-libs,ALL LINKER:--gc-sections LINKER:--no-undefined)
+set_target_properties(mili PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION 0)
+install(TARGETS mili LIBRARY DESTINATION lib)
+install(FILES include/mili/mili.h include/mili/mili.hpp DESTINATION include/mili)

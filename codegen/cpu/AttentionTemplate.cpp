@@ -1,7 +1,7 @@
 //===- AttentionTemplate.cpp - attention over paged state --------------------===//
 //
-// A tile is one token and one KV head; the query heads of the group read each K and V row once. Keys come a page at a time
-// with a running maximum and sum (online softmax, Milakov and Gimelshein, arXiv 1805.02867):
+// A tile is one token and one KV head; the query heads of the group read each K and V row once. Keys come a page at a
+// time with a running maximum and sum (online softmax, Milakov and Gimelshein, arXiv 1805.02867):
 //
 //   scores[g][j] = scale * q_g . k_j      lanes over the head's width, one reduction a key
 //   m' = max(m, max_j scores), acc *= exp(m - m'), p = exp(scores - m'), l = l * exp(m - m') + sum p
@@ -162,8 +162,7 @@ LogicalResult AttentionTemplate::emit(CpuKernelBuilder &k, const CpuKernel &kern
           SmallVector<Value> acc;
           auto slot = [&](int64_t g) { return k.at(accumulators, k.mul(k.add(c, (g0 + g) * vWidth), 4)); };
           for (int64_t g = 0; g < heads; ++g)
-            acc.push_back(
-                k.mulf(k.load(slot(g), k.f32, vLanes), k.broadcast(corrections[g0 + g], vLanes)));
+            acc.push_back(k.mulf(k.load(slot(g), k.f32, vLanes), k.broadcast(corrections[g0 + g], vLanes)));
           Value column = k.at(values, k.mul(c, storedBytes));
           acc = k.loop(from, to, 1, acc, [&](Value j, ValueRange sum) {
             Value v = k.load(k.at(column, k.mul(j, vWidth * storedBytes)), stored, vLanes);
@@ -196,7 +195,7 @@ LogicalResult AttentionTemplate::emit(CpuKernelBuilder &k, const CpuKernel &kern
   return success();
 }
 
-} // namespace
+}  // namespace
 
 std::unique_ptr<KernelTemplate> mlir::mili::codegen::createCpuAttentionTemplate() {
   return std::make_unique<AttentionTemplate>();

@@ -17,8 +17,8 @@ using namespace mlir::mili::codegen;
 
 FailureOr<OwningOpRef<ModuleOp>> mlir::mili::codegen::emitCpuFunctions(ModuleOp planModule, const CpuVariant &variant) {
   MLIRContext *context = planModule.getContext();
-  context->loadDialect<arith::ArithDialect, cf::ControlFlowDialect, func::FuncDialect, LLVM::LLVMDialect, math::MathDialect,
-                       scf::SCFDialect, vector::VectorDialect>();
+  context->loadDialect<arith::ArithDialect, cf::ControlFlowDialect, func::FuncDialect, LLVM::LLVMDialect,
+                       math::MathDialect, scf::SCFDialect, vector::VectorDialect>();
   KernelRegistry *registry = KernelRegistry::forTarget("cpu");
   OwningOpRef<ModuleOp> module = ModuleOp::create(planModule.getLoc());
   OpBuilder builder(context);
@@ -40,8 +40,13 @@ FailureOr<OwningOpRef<ModuleOp>> mlir::mili::codegen::emitCpuFunctions(ModuleOp 
       auto function = func::FuncOp::create(builder, kernel.getLoc(), symbol, type);
       Block *entry = function.addEntryBlock();
       CpuKernelBuilder body(builder, kernel.getLoc(), entry, variant);
-      CpuKernel description{kernel.getBody().front(), kernel.getHero(), kernel.getBucket(), stage,
-                            static_cast<unsigned>(i), static_cast<unsigned>(stages.size()), layouts};
+      CpuKernel description{kernel.getBody().front(),
+                            kernel.getHero(),
+                            kernel.getBucket(),
+                            stage,
+                            static_cast<unsigned>(i),
+                            static_cast<unsigned>(stages.size()),
+                            layouts};
       if (failed(emitter->emit(body, description)))
         return failure();
       builder.setInsertionPointToEnd(entry);

@@ -32,9 +32,15 @@ CpuKernelBuilder::CpuKernelBuilder(OpBuilder &builder, Location loc, Block *entr
 
 //===- Types and constants ---------------------------------------------------===//
 
-VectorType CpuKernelBuilder::vec(int64_t lanes, Type element) { return VectorType::get({lanes}, element ? element : f32); }
-Value CpuKernelBuilder::constant(int64_t value) { return arith::ConstantOp::create(b, loc, b.getI64IntegerAttr(value)); }
-Value CpuKernelBuilder::constantF(float value) { return arith::ConstantOp::create(b, loc, b.getF32FloatAttr(value)); }
+VectorType CpuKernelBuilder::vec(int64_t lanes, Type element) {
+  return VectorType::get({lanes}, element ? element : f32);
+}
+Value CpuKernelBuilder::constant(int64_t value) {
+  return arith::ConstantOp::create(b, loc, b.getI64IntegerAttr(value));
+}
+Value CpuKernelBuilder::constantF(float value) {
+  return arith::ConstantOp::create(b, loc, b.getF32FloatAttr(value));
+}
 Value CpuKernelBuilder::splat(float value, int64_t lanes) {
   if (lanes == 1)
     return constantF(value);
@@ -64,16 +70,36 @@ Value CpuKernelBuilder::like(float value, Value shape) {
 
 //===- Integers and addresses ------------------------------------------------===//
 
-Value CpuKernelBuilder::add(Value x, Value y) { return arith::AddIOp::create(b, loc, x, y); }
-Value CpuKernelBuilder::add(Value x, int64_t y) { return y == 0 ? x : add(x, constant(y)); }
-Value CpuKernelBuilder::sub(Value x, Value y) { return arith::SubIOp::create(b, loc, x, y); }
-Value CpuKernelBuilder::mul(Value x, Value y) { return arith::MulIOp::create(b, loc, x, y); }
-Value CpuKernelBuilder::mul(Value x, int64_t y) { return y == 1 ? x : mul(x, constant(y)); }
-Value CpuKernelBuilder::div(Value x, int64_t y) { return y == 1 ? x : arith::DivUIOp::create(b, loc, x, constant(y)).getResult(); }
-Value CpuKernelBuilder::rem(Value x, int64_t y) { return arith::RemUIOp::create(b, loc, x, constant(y)); }
-Value CpuKernelBuilder::ceilDiv(Value x, int64_t y) { return div(add(x, y - 1), y); }
-Value CpuKernelBuilder::min(Value x, Value y) { return arith::MinSIOp::create(b, loc, x, y); }
-Value CpuKernelBuilder::max(Value x, Value y) { return arith::MaxSIOp::create(b, loc, x, y); }
+Value CpuKernelBuilder::add(Value x, Value y) {
+  return arith::AddIOp::create(b, loc, x, y);
+}
+Value CpuKernelBuilder::add(Value x, int64_t y) {
+  return y == 0 ? x : add(x, constant(y));
+}
+Value CpuKernelBuilder::sub(Value x, Value y) {
+  return arith::SubIOp::create(b, loc, x, y);
+}
+Value CpuKernelBuilder::mul(Value x, Value y) {
+  return arith::MulIOp::create(b, loc, x, y);
+}
+Value CpuKernelBuilder::mul(Value x, int64_t y) {
+  return y == 1 ? x : mul(x, constant(y));
+}
+Value CpuKernelBuilder::div(Value x, int64_t y) {
+  return y == 1 ? x : arith::DivUIOp::create(b, loc, x, constant(y)).getResult();
+}
+Value CpuKernelBuilder::rem(Value x, int64_t y) {
+  return arith::RemUIOp::create(b, loc, x, constant(y));
+}
+Value CpuKernelBuilder::ceilDiv(Value x, int64_t y) {
+  return div(add(x, y - 1), y);
+}
+Value CpuKernelBuilder::min(Value x, Value y) {
+  return arith::MinSIOp::create(b, loc, x, y);
+}
+Value CpuKernelBuilder::max(Value x, Value y) {
+  return arith::MaxSIOp::create(b, loc, x, y);
+}
 Value CpuKernelBuilder::lessThan(Value x, Value y) {
   return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt, x, y);
 }
@@ -83,7 +109,9 @@ Value CpuKernelBuilder::equal(Value x, int64_t y) {
 Value CpuKernelBuilder::at(Value base, Value bytes) {
   return LLVM::GEPOp::create(b, loc, ptr, i8, base, ArrayRef<LLVM::GEPArg>{bytes});
 }
-Value CpuKernelBuilder::at(Value base, int64_t bytes) { return bytes == 0 ? base : at(base, constant(bytes)); }
+Value CpuKernelBuilder::at(Value base, int64_t bytes) {
+  return bytes == 0 ? base : at(base, constant(bytes));
+}
 
 //===- Kernel arguments ------------------------------------------------------===//
 
@@ -92,8 +120,8 @@ Value CpuKernelBuilder::argument(unsigned index) {
 }
 
 static int64_t batchOffset(StringRef name) {
-#define MILI_BATCH_COUNT(field, doc)                                                                                     \
-  if (name == #field)                                                                                                    \
+#define MILI_BATCH_COUNT(field, doc)                                                                                   \
+  if (name == #field)                                                                                                  \
     return offsetof(::mili::Batch, field);
 #define MILI_BATCH_TABLE(field, elem, doc) MILI_BATCH_COUNT(field, doc)
 #include "mili/runtime/batch_fields.def"
@@ -122,7 +150,8 @@ Value CpuKernelBuilder::load(Value address, Type element, int64_t lanes) {
     Type word = lanes == 1 ? Type(i32) : Type(vec(lanes, i32));
     Type real = lanes == 1 ? f32 : Type(vec(lanes));
     Value bits = arith::ExtUIOp::create(b, loc, word, LLVM::LoadOp::create(b, loc, half, address, 2));
-    Value sixteen = lanes == 1 ? arith::ConstantOp::create(b, loc, b.getI32IntegerAttr(16)).getResult() : splatI32(16, lanes);
+    Value sixteen =
+        lanes == 1 ? arith::ConstantOp::create(b, loc, b.getI32IntegerAttr(16)).getResult() : splatI32(16, lanes);
     return arith::BitcastOp::create(b, loc, real, arith::ShLIOp::create(b, loc, bits, sixteen));
   }
   Value raw = LLVM::LoadOp::create(b, loc, type, address, 2);
@@ -155,8 +184,12 @@ void CpuKernelBuilder::store(Value value, Value address, Type element, int64_t l
 Value CpuKernelBuilder::loadBytes(Value address, int64_t count) {
   return LLVM::LoadOp::create(b, loc, vec(count, i8), address, 1);
 }
-Value CpuKernelBuilder::loadI8(Value address) { return LLVM::LoadOp::create(b, loc, i8, address, 1); }
-Value CpuKernelBuilder::loadI32(Value address) { return LLVM::LoadOp::create(b, loc, i32, address, 4); }
+Value CpuKernelBuilder::loadI8(Value address) {
+  return LLVM::LoadOp::create(b, loc, i8, address, 1);
+}
+Value CpuKernelBuilder::loadI32(Value address) {
+  return LLVM::LoadOp::create(b, loc, i32, address, 4);
+}
 void CpuKernelBuilder::storeRaw(Value value, Value address, int64_t alignment) {
   LLVM::StoreOp::create(b, loc, value, address, alignment);
 }
@@ -195,12 +228,24 @@ void CpuKernelBuilder::ifThen(Value condition, llvm::function_ref<void()> body) 
 
 //===- Arithmetic ------------------------------------------------------------===//
 
-Value CpuKernelBuilder::addf(Value x, Value y) { return arith::AddFOp::create(b, loc, x, y); }
-Value CpuKernelBuilder::subf(Value x, Value y) { return arith::SubFOp::create(b, loc, x, y); }
-Value CpuKernelBuilder::mulf(Value x, Value y) { return arith::MulFOp::create(b, loc, x, y); }
-Value CpuKernelBuilder::divf(Value x, Value y) { return arith::DivFOp::create(b, loc, x, y); }
-Value CpuKernelBuilder::maxf(Value x, Value y) { return arith::MaxNumFOp::create(b, loc, x, y); }
-Value CpuKernelBuilder::fma(Value x, Value y, Value z) { return math::FmaOp::create(b, loc, x, y, z); }
+Value CpuKernelBuilder::addf(Value x, Value y) {
+  return arith::AddFOp::create(b, loc, x, y);
+}
+Value CpuKernelBuilder::subf(Value x, Value y) {
+  return arith::SubFOp::create(b, loc, x, y);
+}
+Value CpuKernelBuilder::mulf(Value x, Value y) {
+  return arith::MulFOp::create(b, loc, x, y);
+}
+Value CpuKernelBuilder::divf(Value x, Value y) {
+  return arith::DivFOp::create(b, loc, x, y);
+}
+Value CpuKernelBuilder::maxf(Value x, Value y) {
+  return arith::MaxNumFOp::create(b, loc, x, y);
+}
+Value CpuKernelBuilder::fma(Value x, Value y, Value z) {
+  return math::FmaOp::create(b, loc, x, y, z);
+}
 Value CpuKernelBuilder::broadcast(Value scalar, int64_t lanes) {
   if (lanes == 1)
     return scalar;
@@ -216,22 +261,25 @@ Value CpuKernelBuilder::reduceMax(Value v) {
     return v;
   return vector::ReductionOp::create(b, loc, vector::CombiningKind::MAXNUMF, v);
 }
-Value CpuKernelBuilder::rsqrt(Value x) { return divf(like(1.0f, x), math::SqrtOp::create(b, loc, x)); }
+Value CpuKernelBuilder::rsqrt(Value x) {
+  return divf(like(1.0f, x), math::SqrtOp::create(b, loc, x));
+}
 
 Value CpuKernelBuilder::intrinsic(StringRef name, Type result, ValueRange operands) {
   return LLVM::CallIntrinsicOp::create(b, loc, result, b.getStringAttr(name), operands).getResult(0);
 }
 
 Value CpuKernelBuilder::exp(Value x) {
-  // exp(x) = 2^k * exp(r), k = round(x / ln 2), |r| <= ln 2 / 2; ln 2 in two parts (Cody and Waite), then a polynomial of
-  // degree 6 in r (Taylor; the remainder is below 1e-8 there). 2^k by adding to the exponent.
+  // exp(x) = 2^k * exp(r), k = round(x / ln 2), |r| <= ln 2 / 2; ln 2 in two parts (Cody and Waite), then a polynomial
+  // of degree 6 in r (Taylor; the remainder is below 1e-8 there). 2^k by adding to the exponent.
   const bool isVector = isa<VectorType>(x.getType());
   const int64_t n = lanesOf(x);
   Type word = isVector ? Type(vec(n, i32)) : Type(i32);
   auto integer = [&](int32_t v) -> Value {
     return isVector ? splatI32(v, n) : arith::ConstantOp::create(b, loc, b.getI32IntegerAttr(v)).getResult();
   };
-  Value clamped = arith::MinNumFOp::create(b, loc, arith::MaxNumFOp::create(b, loc, x, like(-87.3f, x)), like(88.7f, x));
+  Value clamped =
+      arith::MinNumFOp::create(b, loc, arith::MaxNumFOp::create(b, loc, x, like(-87.3f, x)), like(88.7f, x));
   Value k = math::RoundEvenOp::create(b, loc, mulf(clamped, like(1.44269504088896341f, x)));
   Value r = fma(k, like(-0.693359375f, x), clamped);
   r = fma(k, like(2.12194440e-4f, x), r);
@@ -256,8 +304,8 @@ Value CpuKernelBuilder::erf(Value x) {
   Value a = math::AbsFOp::create(b, loc, x);
   Value t = divf(like(1.0f, x), fma(a, like(0.5f, x), like(1.0f, x)));
   Value p = like(0.17087277f, x);
-  for (float c : {-0.82215223f, 1.48851587f, -1.13520398f, 0.27886807f, -0.18628806f, 0.09678418f, 0.37409196f, 1.00002368f,
-                  -1.26551223f})
+  for (float c : {-0.82215223f, 1.48851587f, -1.13520398f, 0.27886807f, -0.18628806f, 0.09678418f, 0.37409196f,
+                  1.00002368f, -1.26551223f})
     p = fma(p, t, like(c, x));
   Value erfc = mulf(t, exp(subf(p, mulf(a, a))));
   Value positive = subf(like(1.0f, x), erfc);
@@ -315,5 +363,6 @@ std::pair<Value, Value> CpuKernelBuilder::sinCos(Value x) {
   };
   sinValue = negateIf(arith::OrIOp::create(b, loc, is(2), is(3)), sinValue);
   cosValue = negateIf(arith::OrIOp::create(b, loc, is(1), is(2)), cosValue);
-  return {arith::TruncFOp::create(b, loc, x.getType(), sinValue), arith::TruncFOp::create(b, loc, x.getType(), cosValue)};
+  return {arith::TruncFOp::create(b, loc, x.getType(), sinValue),
+          arith::TruncFOp::create(b, loc, x.getType(), cosValue)};
 }

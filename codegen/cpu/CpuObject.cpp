@@ -2,8 +2,8 @@
 //
 //   vector, scf, arith, math -> llvm dialect -> LLVM IR -> -O3 for the variant's features -> ELF object -> lld
 //
-// Kernels must not call anything: the module is compiled as freestanding code (no loop becomes memset) and lld is asked to
-// refuse undefined symbols.
+// Kernels must not call anything: the module is compiled as freestanding code (no loop becomes memset) and lld is asked
+// to refuse undefined symbols.
 //
 //===------------------------------------------------------------------------===//
 #include "mili/Codegen/CpuObject.h"
@@ -75,9 +75,9 @@ static std::unique_ptr<llvm::TargetMachine> createTargetMachine(const CpuVariant
   }
   llvm::TargetOptions options;
   options.AllowFPOpFusion = llvm::FPOpFusion::Standard;
-  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
-      triple, "x86-64-v3", variant.llvmFeatures, options, llvm::Reloc::PIC_, llvm::CodeModel::Small,
-      llvm::CodeGenOptLevel::Aggressive));
+  return std::unique_ptr<llvm::TargetMachine>(
+      target->createTargetMachine(triple, "x86-64-v3", variant.llvmFeatures, options, llvm::Reloc::PIC_,
+                                  llvm::CodeModel::Small, llvm::CodeGenOptLevel::Aggressive));
 }
 
 /// Links one relocatable object into a shared object with the lld that comes with this LLVM.
@@ -91,7 +91,8 @@ static FailureOr<std::string> link(StringRef object, Location loc) {
   if (lld.empty())
     return emitError(loc) << "ld.lld-22 was not found on PATH; on Debian: apt-get install lld-22", failure();
   SmallString<128> input, output, log;
-  if (llvm::sys::fs::createTemporaryFile("mili", "o", input) || llvm::sys::fs::createTemporaryFile("mili", "so", output) ||
+  if (llvm::sys::fs::createTemporaryFile("mili", "o", input) ||
+      llvm::sys::fs::createTemporaryFile("mili", "so", output) ||
       llvm::sys::fs::createTemporaryFile("mili", "log", log))
     return emitError(loc) << "no temporary file can be made; set TMPDIR", failure();
   auto cleanup = llvm::make_scope_exit([&] {
@@ -105,15 +106,14 @@ static FailureOr<std::string> link(StringRef object, Location loc) {
       return emitError(loc) << input << ": " << error.message(), failure();
     os << object;
   }
-  StringRef arguments[] = {lld, "-shared", "--no-undefined", "-z", "noexecstack", "--strip-all", "--hash-style=gnu", "-o",
-                           output, input};
+  StringRef arguments[] = {
+      lld, "-shared", "--no-undefined", "-z", "noexecstack", "--strip-all", "--hash-style=gnu", "-o", output, input};
   std::optional<StringRef> redirects[] = {std::nullopt, log.str(), log.str()};
   std::string message;
   int rc = llvm::sys::ExecuteAndWait(lld, arguments, std::nullopt, redirects, 0, 0, &message);
   if (rc != 0) {
     auto text = llvm::MemoryBuffer::getFile(log);
-    return emitError(loc) << "linking the kernels failed: " << message
-                          << (text ? (*text)->getBuffer() : StringRef()),
+    return emitError(loc) << "linking the kernels failed: " << message << (text ? (*text)->getBuffer() : StringRef()),
            failure();
   }
   auto bytes = llvm::MemoryBuffer::getFile(output, /*IsText=*/false, /*RequiresNullTerminator=*/false);

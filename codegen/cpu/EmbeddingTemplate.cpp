@@ -1,7 +1,7 @@
 //===- EmbeddingTemplate.cpp - rows of a table by token id -------------------===//
 //
-// One token a tile: the row is decoded into f32, then the row program (a scale, the store). A table that the head shares is
-// in panels; one of its own in plain elements stays row by row.
+// One token a tile: the row is decoded into f32, then the row program (a scale, the store). A table that the head
+// shares is in panels; one of its own in plain elements stays row by row.
 //
 //===------------------------------------------------------------------------===//
 #include "PanelLayout.h"
@@ -78,7 +78,9 @@ void decodePanelRow(CpuKernelBuilder &k, Value table, Value id, RankedTensorType
   Value base = k.at(table, k.mul(index, panel::panelBytes(format, columns)));
   VectorType words = k.vec(4, k.i32);
   // Four consecutive elements: the bytes of one word, as integers.
-  auto word = [&](Value address) -> Value { return arith::ExtUIOp::create(k.b, k.loc, words, k.loadBytes(address, 4)); };
+  auto word = [&](Value address) -> Value {
+    return arith::ExtUIOp::create(k.b, k.loc, words, k.loadBytes(address, 4));
+  };
   auto shifted = [&](Value v, int32_t bits, int32_t mask) -> Value {
     Value s = arith::ShRUIOp::create(k.b, k.loc, v, k.splatI32(bits, 4));
     return arith::AndIOp::create(k.b, k.loc, s, k.splatI32(mask, 4));
@@ -152,7 +154,7 @@ LogicalResult EmbeddingTemplate::emit(CpuKernelBuilder &k, const CpuKernel &kern
   return success();
 }
 
-} // namespace
+}  // namespace
 
 std::unique_ptr<KernelTemplate> mlir::mili::codegen::createCpuEmbeddingTemplate() {
   return std::make_unique<EmbeddingTemplate>();

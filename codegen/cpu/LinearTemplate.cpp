@@ -7,11 +7,11 @@
 //     for each panel of the unit: decode weights once per step of k, multiply with every token of the block
 //     for each token: bias and row program (RowProgram.h) on the unit's f32 values
 //
-// Rows of x come prepared: after the prologue (a fused norm) they are f32 for plain weights, and int8 with a scale per 32 for
-// quantized ones (symmetric, amax / 127, as llama.cpp's q8 rows), so that products are int8 dot products: vpdpbusd on
-// AVX-512, vpmaddubsw + vpmaddwd on AVX2. Offsets of the formats (q - 8, q - 128, q - 32) enter as the start of the integer
-// sum, exactly. For few tokens every worker prepares all rows for itself at the start of its call (less than a barrier
-// costs); for more, a stage of its own does it.
+// Rows of x come prepared: after the prologue (a fused norm) they are f32 for plain weights, and int8 with a scale per
+// 32 for quantized ones (symmetric, amax / 127, as llama.cpp's q8 rows), so that products are int8 dot products:
+// vpdpbusd on AVX-512, vpmaddubsw + vpmaddwd on AVX2. Offsets of the formats (q - 8, q - 128, q - 32) enter as the
+// start of the integer sum, exactly. For few tokens every worker prepares all rows for itself at the start of its call
+// (less than a barrier costs); for more, a stage of its own does it.
 //
 //===------------------------------------------------------------------------===//
 #include "PanelLayout.h"
@@ -69,7 +69,9 @@ struct Product {
   int64_t rowBound(BucketAttr bucket) const { return logits ? bucket.getLogitRows() : bucket.getTokens(); }
   RowCount rowCount() const { return logits ? RowCount::logit_rows : RowCount::tokens; }
   /// Plain weights on plain f32 rows without a prologue: x is read where it lies.
-  bool readsInPlace() const { return !quantized() && isa<BlockArgument>(input->get()) && elementOf(input->get()).isF32(); }
+  bool readsInPlace() const {
+    return !quantized() && isa<BlockArgument>(input->get()) && elementOf(input->get()).isF32();
+  }
   bool recomputes(BucketAttr bucket) const { return rowBound(bucket) <= kRecomputedRows && !readsInPlace(); }
   bool hasPrepareStage(BucketAttr bucket) const { return !recomputes(bucket) && !readsInPlace(); }
 };
@@ -99,7 +101,8 @@ BlockArgument weightArgument(Value operand) {
   return dyn_cast<BlockArgument>(operand);
 }
 
-Product::Product(Operation *hero) : hero(hero), input(&hero->getOpOperand(0)), weight(weightArgument(hero->getOperand(1))) {
+Product::Product(Operation *hero)
+    : hero(hero), input(&hero->getOpOperand(0)), weight(weightArgument(hero->getOperand(1))) {
   auto linear = dyn_cast<LinearOp>(hero);
   logits = !linear;
   bias = linear ? linear.getBias() : Value();
@@ -161,8 +164,8 @@ public:
       plan.arenaScratch = product.rowBound(bucket) * rowBytes;
       plan.stages.push_back(StageAttr::get(context, "prepare", 1, product.rowCount(), 1, prologue));
     }
-    plan.stages.push_back(StageAttr::get(context, "product", llvm::divideCeil(product.rows, product.unit), RowCount::one, 1,
-                                         scratch));
+    plan.stages.push_back(
+        StageAttr::get(context, "product", llvm::divideCeil(product.rows, product.unit), RowCount::one, 1, scratch));
     return plan;
   }
 
@@ -187,7 +190,8 @@ private:
   void prepareRow(Value row, Value target, RowProgram &program);
   void quantizeRow(Value source, Value target);
   void tile(Value unitIndex, Value x, int64_t xStride, int64_t width);
-  void block(Value firstRow, int64_t tokens, Value unitFirst, Value x, int64_t xStride, int64_t width, RowProgram &program);
+  void block(Value firstRow, int64_t tokens, Value unitFirst, Value x, int64_t xStride, int64_t width,
+             RowProgram &program);
   void plainPanel(Value panelBase, ArrayRef<Value> rows, int64_t half, SmallVector<Value> &sums);
   void quantizedPanel(Value panelBase, ArrayRef<Value> rows, int64_t half, SmallVector<Value> &sums);
   /// Prepared rows are in the order of the output; x in place has a row for each token.
@@ -310,7 +314,8 @@ Value Emitter::dot(Value sum, Value unsignedBytes, Value signedBytes) {
   if (k.variant.vnni)
     return k.intrinsic("llvm.x86.avx512.vpdpbusd.512", words(), {sum, unsignedBytes, signedBytes});
   // Pairs in i16: exact, since the unsigned side is at most 63 here (or |x| with |w| <= 128).
-  Value pairs = k.intrinsic("llvm.x86.avx2.pmadd.ub.sw", k.vec(lanes() * 2, k.b.getI16Type()), {unsignedBytes, signedBytes});
+  Value pairs =
+      k.intrinsic("llvm.x86.avx2.pmadd.ub.sw", k.vec(lanes() * 2, k.b.getI16Type()), {unsignedBytes, signedBytes});
   Value ones = arith::ConstantOp::create(
       k.b, k.loc, DenseElementsAttr::get(k.vec(lanes() * 2, k.b.getI16Type()), static_cast<int16_t>(1)));
   Value quads = k.intrinsic("llvm.x86.avx2.pmadd.wd", words(), {pairs, ones});
@@ -376,7 +381,9 @@ void Emitter::quantizedPanel(Value base, ArrayRef<Value> rows, int64_t half, Sma
     Value f = arith::ConstantOp::create(k.b, k.loc, k.b.getI32IntegerAttr(factor));
     return wordSplat(arith::MulIOp::create(k.b, k.loc, sum, f));
   };
-  auto xScale = [&](Value row, Value block) { return k.load(k.at(row, k.add(k.mul(block, 4), layout.scales)), k.f32, 1); };
+  auto xScale = [&](Value row, Value block) {
+    return k.load(k.at(row, k.add(k.mul(block, 4), layout.scales)), k.f32, 1);
+  };
 
   SmallVector<Value> init(rows.size(), k.splat(0, n));
   if (six) {
@@ -430,7 +437,8 @@ void Emitter::quantizedPanel(Value base, ArrayRef<Value> rows, int64_t half, Sma
       Value scale = xScale(rows[t], b);
       Value acc = k.fma(toFloat(sum), k.mulf(d, k.broadcast(scale, n)), carried[t]);
       if (hasMin) {
-        Value total = arith::SIToFPOp::create(k.b, k.loc, k.f32, k.loadI32(k.at(rows[t], k.add(k.mul(b, 4), layout.sums))));
+        Value total =
+            arith::SIToFPOp::create(k.b, k.loc, k.f32, k.loadI32(k.at(rows[t], k.add(k.mul(b, 4), layout.sums))));
         acc = k.fma(m, k.broadcast(k.mulf(total, scale), n), acc);
       }
       next.push_back(acc);
@@ -528,6 +536,8 @@ LogicalResult LinearTemplate::emit(CpuKernelBuilder &k, const CpuKernel &kernel)
   return success();
 }
 
-} // namespace
+}  // namespace
 
-std::unique_ptr<KernelTemplate> mlir::mili::codegen::createCpuLinearTemplate() { return std::make_unique<LinearTemplate>(); }
+std::unique_ptr<KernelTemplate> mlir::mili::codegen::createCpuLinearTemplate() {
+  return std::make_unique<LinearTemplate>();
+}

@@ -11,11 +11,18 @@ constexpr int64_t kQ4_0Quants = 2, kQ4_1Quants = 4, kQ8_0Quants = 2;
 constexpr int64_t kQ6_KHigh = 128, kQ6_KScales = 192, kQ6_KScale = 208;
 
 constexpr FormatInfo kInfo[] = {
-    {1, 4, 0, 64},          {1, 2, 0, 32},           {1, 2, 0, 32},           {32, 18, 32, 32 + 256},
-    {32, 20, 64, 64 + 256}, {32, 34, 32, 32 + 512}, {256, 210, 288, 288 + 2048 + 1024},
+    {1, 4, 0, 64},
+    {1, 2, 0, 32},
+    {1, 2, 0, 32},
+    {32, 18, 32, 32 + 256},
+    {32, 20, 64, 64 + 256},
+    {32, 34, 32, 32 + 512},
+    {256, 210, 288, 288 + 2048 + 1024},
 };
 
-uint8_t byteAt(const std::byte *p) { return static_cast<uint8_t>(*p); }
+uint8_t byteAt(const std::byte *p) {
+  return static_cast<uint8_t>(*p);
+}
 
 void packPlain(int64_t bytes, int64_t columns, std::span<const std::byte *const, 16> rows, std::byte *panel) {
   for (int64_t k = 0; k < columns; ++k)
@@ -33,8 +40,8 @@ void packNibbles(const std::byte *quants, int64_t row, std::byte *vectors) {
     std::memcpy(vectors + j * 64 + row * 4, quants + j * 4, 4);
 }
 
-// Q6_K in the file: two halves of 128 elements. In each, elements l, l + 32, l + 64, l + 96 (l < 32) take the low and high
-// nibbles of ql[l] and ql[l + 32], and bits 0-1, 2-3, 4-5, 6-7 of qh[l].
+// Q6_K in the file: two halves of 128 elements. In each, elements l, l + 32, l + 64, l + 96 (l < 32) take the low and
+// high nibbles of ql[l] and ql[l + 32], and bits 0-1, 2-3, 4-5, 6-7 of qh[l].
 uint8_t q6Element(const std::byte *block, int64_t k) {
   int64_t half = k / 128, within = k % 128, quarter = within / 32, l = within % 32;
   uint8_t low = byteAt(block + half * 64 + (quarter % 2) * 32 + l);
@@ -59,9 +66,11 @@ void packQ6(const std::byte *block, int64_t row, std::byte *out) {
       }
 }
 
-} // namespace
+}  // namespace
 
-const FormatInfo &info(Format format) { return kInfo[static_cast<int>(format)]; }
+const FormatInfo &info(Format format) {
+  return kInfo[static_cast<int>(format)];
+}
 
 int64_t panelBytes(Format format, int64_t columns) {
   return columns / info(format).blockElements * info(format).blockBytes;
@@ -94,7 +103,8 @@ void packPanel(Format format, int64_t columns, std::span<const std::byte *const,
       case Format::kQ8_0:
         std::memcpy(out + r * 2, block, 2);
         for (int64_t k = 0; k < 32; ++k)
-          out[f.scaleBytes + k / 4 * 64 + r * 4 + k % 4] = static_cast<std::byte>(byteAt(block + kQ8_0Quants + k) ^ 0x80);
+          out[f.scaleBytes + k / 4 * 64 + r * 4 + k % 4] =
+              static_cast<std::byte>(byteAt(block + kQ8_0Quants + k) ^ 0x80);
         break;
       case Format::kQ6_K: packQ6(block, r, out); break;
       default: break;
@@ -103,4 +113,4 @@ void packPanel(Format format, int64_t columns, std::span<const std::byte *const,
   }
 }
 
-} // namespace mili::panel
+}  // namespace mili::panel

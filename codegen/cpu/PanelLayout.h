@@ -1,7 +1,8 @@
 //===- PanelLayout.h - "panel16", the CPU's layout of matrices ---------------===//
 //
-// Rows in panels of 16, so that a vector lane is a row: a product then needs no horizontal sums, and one packed copy serves
-// every instruction set. The last panel is padded with zeros. Bytes are the file's own when the row count is a multiple of 16.
+// Rows in panels of 16, so that a vector lane is a row: a product then needs no horizontal sums, and one packed copy
+// serves every instruction set. The last panel is padded with zeros. Bytes are the file's own when the row count is a
+// multiple of 16.
 //
 //   f32, f16, bf16   [panel][k][16 rows]
 //   block formats    [panel][block][...], a block being 32 k (Q6_K: 256) of all 16 rows:
@@ -30,10 +31,10 @@ inline constexpr int64_t kRows = 16;
 enum class Format : uint8_t { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ8_0, kQ6_K };
 
 struct FormatInfo {
-  int64_t blockElements;   // 1 for plain formats
-  int64_t fileBytes;       // of one block of one row in the file
-  int64_t scaleBytes;      // of one block of a panel, before the quants
-  int64_t blockBytes;      // of one block of a panel
+  int64_t blockElements;  // 1 for plain formats
+  int64_t fileBytes;      // of one block of one row in the file
+  int64_t scaleBytes;     // of one block of a panel, before the quants
+  int64_t blockBytes;     // of one block of a panel
 };
 const FormatInfo &info(Format format);
 
@@ -44,6 +45,6 @@ int64_t matrixBytes(Format format, int64_t rows, int64_t columns);
 /// Packs up to 16 rows, each as the file stores it (`rows[i]` of rowBytes; null: a row of zeros), into one panel.
 void packPanel(Format format, int64_t columns, std::span<const std::byte *const, 16> rows, std::byte *panel);
 
-} // namespace mili::panel
+}  // namespace mili::panel
 
-#endif // MILI_CODEGEN_CPU_PANELLAYOUT_H
+#endif  // MILI_CODEGEN_CPU_PANELLAYOUT_H

@@ -10,7 +10,9 @@ using namespace mlir::mili::codegen;
 
 //===- Arguments -------------------------------------------------------------===//
 
-static bool isState(Type type) { return isa<KvType, RecurrentType>(type); }
+static bool isState(Type type) {
+  return isa<KvType, RecurrentType>(type);
+}
 
 /// The batch, and the token ids, which are one of its tables.
 static bool comesWithBatch(Type type) {
@@ -29,14 +31,18 @@ KernelArguments::KernelArguments(Block &body) {
 int64_t mlir::mili::codegen::featuresOf(Value activation) {
   return cast<RankedTensorType>(activation.getType()).getShape().back();
 }
-Type mlir::mili::codegen::elementOf(Value tensor) { return cast<RankedTensorType>(tensor.getType()).getElementType(); }
+Type mlir::mili::codegen::elementOf(Value tensor) {
+  return cast<RankedTensorType>(tensor.getType()).getElementType();
+}
 
 static bool isActivation(Value value) {
   auto tensor = dyn_cast<RankedTensorType>(value.getType());
   return tensor && tensor.getRank() == 2 && tensor.isDynamicDim(0);
 }
 
-static int64_t bufferBytes(int64_t features) { return llvm::alignTo(features * 4, 64); }
+static int64_t bufferBytes(int64_t features) {
+  return llvm::alignTo(features * 4, 64);
+}
 
 //===- Running ---------------------------------------------------------------===//
 
@@ -91,7 +97,9 @@ Value RowProgram::allocate(int64_t features) {
   return address;
 }
 
-Value RowProgram::argumentAddress(unsigned index) { return k.argument(index); }
+Value RowProgram::argumentAddress(unsigned index) {
+  return k.argument(index);
+}
 
 RowUnit RowProgram::loadArgument(Value argument) {
   int64_t features = featuresOf(argument);
@@ -100,14 +108,15 @@ RowUnit RowProgram::loadArgument(Value argument) {
   Value source = k.at(argumentAddress(args.input(argument)), k.mul(row, features * k.bytesOf(element)));
   int64_t lanes = k.lanesFor(features);
   k.loop(0, features, lanes, [&](Value i) {
-    k.store(k.load(k.at(source, k.mul(i, k.bytesOf(element))), element, lanes), k.at(unit.buffer, k.mul(i, 4)), k.f32, lanes);
+    k.store(k.load(k.at(source, k.mul(i, k.bytesOf(element))), element, lanes), k.at(unit.buffer, k.mul(i, 4)), k.f32,
+            lanes);
   });
   return unit;
 }
 
 void RowProgram::runBody() {
-  // Each op runs once, as soon as one of its operands arrives and the others are arguments or there already; appends and
-  // splits run per operand.
+  // Each op runs once, as soon as one of its operands arrives and the others are arguments or there already; appends
+  // and splits run per operand.
   for (BlockArgument argument : body.getArguments()) {
     if (!isActivation(argument))
       continue;
@@ -206,8 +215,8 @@ void RowProgram::runUse(OpOperand &use, RowUnit unit) {
           k.loop(0, n, lanes, [&](Value i) {
             Value from = k.add(k.add(k.mul(run, 2 * n), part * n), i);
             Value to = k.add(k.mul(run, n), i);
-            k.store(k.load(k.at(unit.buffer, k.mul(from, 4)), k.f32, lanes), k.at(halves[part].buffer, k.mul(to, 4)), k.f32,
-                    lanes);
+            k.store(k.load(k.at(unit.buffer, k.mul(from, 4)), k.f32, lanes), k.at(halves[part].buffer, k.mul(to, 4)),
+                    k.f32, lanes);
           });
         });
       }
@@ -228,8 +237,8 @@ void RowProgram::runUse(OpOperand &use, RowUnit unit) {
       if (whole) {
         run(part, {k.at(unit.buffer, start * 4), k.constant(0), width});
       } else {
-        Value inside = arith::AndIOp::create(
-            k.b, k.loc, k.lessThan(k.constant(start - 1), unit.first), k.lessThan(unit.first, k.constant(start + width)));
+        Value inside = arith::AndIOp::create(k.b, k.loc, k.lessThan(k.constant(start - 1), unit.first),
+                                             k.lessThan(unit.first, k.constant(start + width)));
         int64_t from = start;
         k.ifThen(inside, [&] { run(part, {unit.buffer, k.sub(unit.first, k.constant(from)), unit.width}); });
       }

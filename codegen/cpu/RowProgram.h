@@ -1,10 +1,10 @@
 //===- RowProgram.h - the ops of a group around its hero, row by row ---------===//
 //
-// Everything in a group but the hero's own algorithm (norms, RoPE, appends, residual adds, gates, splits, stores) works on
-// one row, or on a unit of a row: consecutive features that a tile of a product has just computed. The hero puts f32 values
-// into a buffer of the worker's scratch and calls `run`; each op that uses them is emitted in turn, in place where it is the
-// only use, until everything is yielded. So one mechanism is the epilogue of products and attention, the prologue of
-// products (values that lead to the hero's input), and the whole body of row groups.
+// Everything in a group but the hero's own algorithm (norms, RoPE, appends, residual adds, gates, splits, stores) works
+// on one row, or on a unit of a row: consecutive features that a tile of a product has just computed. The hero puts f32
+// values into a buffer of the worker's scratch and calls `run`; each op that uses them is emitted in turn, in place
+// where it is the only use, until everything is yielded. So one mechanism is the epilogue of products and attention,
+// the prologue of products (values that lead to the hero's input), and the whole body of row groups.
 //
 // A unit may lie in one part of a split only; which part is decided at run time by its first feature.
 //
@@ -97,10 +97,10 @@ private:
   Value row, token;
   DenseMap<Value, RowUnit> materialized;  // whole rows that several ops read
   llvm::DenseSet<Operation *> done;
-  llvm::DenseSet<Operation *> wanted;     // with runUpTo: the ops that lead to the operand
+  llvm::DenseSet<Operation *> wanted;  // with runUpTo: the ops that lead to the operand
   bool restricted = false;
 };
 
-} // namespace mlir::mili::codegen
+}  // namespace mlir::mili::codegen
 
-#endif // MILI_CODEGEN_CPU_ROWPROGRAM_H
+#endif  // MILI_CODEGEN_CPU_ROWPROGRAM_H

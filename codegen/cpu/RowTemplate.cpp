@@ -42,8 +42,8 @@ public:
   FailureOr<GroupPlan> plan(GroupOp group, BucketAttr) const override {
     GroupPlan plan;
     RowCount per = isOnWantedRows(group) ? RowCount::logit_rows : RowCount::tokens;
-    plan.stages.push_back(StageAttr::get(group.getContext(), "rows", 1, per, 1,
-                                         RowProgram::scratchBytes(group.getBody().front(), 0)));
+    plan.stages.push_back(
+        StageAttr::get(group.getContext(), "rows", 1, per, 1, RowProgram::scratchBytes(group.getBody().front(), 0)));
     return plan;
   }
 
@@ -57,6 +57,8 @@ public:
     return success();
   }
 };
-} // namespace
+}  // namespace
 
-std::unique_ptr<KernelTemplate> mlir::mili::codegen::createCpuRowTemplate() { return std::make_unique<RowTemplate>(); }
+std::unique_ptr<KernelTemplate> mlir::mili::codegen::createCpuRowTemplate() {
+  return std::make_unique<RowTemplate>();
+}

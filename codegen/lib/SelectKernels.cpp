@@ -14,7 +14,9 @@ namespace mlir::mili::codegen {
 #define GEN_PASS_REGISTRATION
 #include "mili/Codegen/Passes.h.inc"
 
-void registerCodegenPasses() { registerMiliCodegenPasses(); }
+void registerCodegenPasses() {
+  registerMiliCodegenPasses();
+}
 
 namespace {
 
@@ -67,7 +69,8 @@ struct SelectKernels : impl::SelectKernelsBase<SelectKernels> {
         Reader &other = conflicting == users.end() ? users.back() : *conflicting;
         InFlightDiagnostic error = users.front().group.emitError("mili-codegen-select-kernels: no layout of weight ")
                                    << cast<ParamAttr>(weight.first).getDisplayName() << " suits all of its users; '"
-                                   << users.front().group.getName() << "' reads " << llvm::join(users.front().layouts, ", ");
+                                   << users.front().group.getName() << "' reads "
+                                   << llvm::join(users.front().layouts, ", ");
         error.attachNote(other.group.getLoc())
             << "'" << other.group.getName() << "' reads " << llvm::join(other.layouts, ", ");
         return signalPassFailure();
@@ -105,5 +108,5 @@ struct SelectKernels : impl::SelectKernelsBase<SelectKernels> {
   }
 };
 
-} // namespace
-} // namespace mlir::mili::codegen
+}  // namespace
+}  // namespace mlir::mili::codegen

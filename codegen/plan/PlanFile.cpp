@@ -97,7 +97,9 @@ StatusOr<std::vector<::mili::WeightRecipe>> PlanRecords::layOutWeights() {
 
 fbs::Arg PlanRecords::buildArg(Attribute arg) {
   auto access = [](plan::Access a) {
-    return a == plan::Access::read ? fbs::Access::Read : a == plan::Access::write ? fbs::Access::Write : fbs::Access::ReadWrite;
+    return a == plan::Access::read    ? fbs::Access::Read
+           : a == plan::Access::write ? fbs::Access::Write
+                                      : fbs::Access::ReadWrite;
   };
   if (auto arena = dyn_cast<plan::ArenaAttr>(arg))
     return {fbs::ArgKind::Arena, access(arena.getAccess()), 0, static_cast<uint64_t>(arena.getOffset()),
@@ -114,12 +116,13 @@ fbs::Arg PlanRecords::buildArg(Attribute arg) {
   if (auto kv = dyn_cast<KvType>(type))
     size = kv.getPageBytes() * cast<IntegerAttr>(memory.get("kv_pages")).getInt();
   else
-    size = cast<RecurrentType>(type).getSlotBytes() * cast<IntegerAttr>(memory.get("requests")).getInt();
+    size = cast<RecurrentType>(type).getSlotBytes() * (cast<IntegerAttr>(memory.get("requests")).getInt() + 1);
   return {fbs::ArgKind::State, access(state.getAccess()), index, 0, size};
 }
 
 /// Numbers of a JSON object that may be missing or of another type.
-template <typename T> T numberOr(const json &object, const char *name, T otherwise) {
+template <typename T>
+T numberOr(const json &object, const char *name, T otherwise) {
   auto it = object.find(name);
   return it != object.end() && it->is_number() ? it->get<T>() : otherwise;
 }
@@ -146,11 +149,10 @@ flatbuffers::Offset<fbs::Generation> PlanRecords::buildGeneration() {
   }
   auto sampled = generation.find("do_sample");
   bool sample = sampled != generation.end() && sampled->is_boolean() && sampled->get<bool>();
-  return fbs::CreateGeneration(builder, builder.CreateVector(eos), bos,
-                               sample ? numberOr(generation, "temperature", 1.0f) : 0.0f,
-                               sample ? numberOr(generation, "top_k", 50) : 0, sample ? numberOr(generation, "top_p", 1.0f) : 1.0f,
-                               sample ? numberOr(generation, "min_p", 0.0f) : 0.0f,
-                               numberOr(generation, "repetition_penalty", 1.0f));
+  return fbs::CreateGeneration(
+      builder, builder.CreateVector(eos), bos, sample ? numberOr(generation, "temperature", 1.0f) : 0.0f,
+      sample ? numberOr(generation, "top_k", 50) : 0, sample ? numberOr(generation, "top_p", 1.0f) : 1.0f,
+      sample ? numberOr(generation, "min_p", 0.0f) : 0.0f, numberOr(generation, "repetition_penalty", 1.0f));
 }
 
 void PlanRecords::build(ArrayRef<codegen::CompiledVariant> variants, ArrayRef<uint32_t> sections) {
@@ -206,9 +208,9 @@ void PlanRecords::build(ArrayRef<codegen::CompiledVariant> variants, ArrayRef<ui
       std::vector<fbs::Arg> args;
       for (Attribute arg : launch.getArgs())
         args.push_back(buildArg(arg));
-      launches.push_back(fbs::CreateLaunchDirect(builder, launch.getName().str().c_str(), kernel, &args, stage.getTiles(),
-                                                 static_cast<fbs::RowCount>(stage.getPer()), stage.getRowsPerTile(),
-                                                 launch.getBytes(), launch.getFlops()));
+      launches.push_back(fbs::CreateLaunchDirect(builder, launch.getName().str().c_str(), kernel, &args,
+                                                 stage.getTiles(), static_cast<fbs::RowCount>(stage.getPer()),
+                                                 stage.getRowsPerTile(), launch.getBytes(), launch.getFlops()));
     }
     BucketAttr bounds = bucket.getBucket();
     buckets.push_back(fbs::CreateBucketDirect(builder, bucket.getSymName().str().c_str(), bounds.getTokens(),
@@ -228,9 +230,9 @@ void PlanRecords::build(ArrayRef<codegen::CompiledVariant> variants, ArrayRef<ui
   auto target = fbs::CreateTargetDirect(builder, "cpu", &variantRecords);
   auto modelRecord = fbs::CreateModelDirect(
       builder, textOr(module, MiliDialect::getModelNameAttrName(), "model").c_str(),
-      textOr(module, MiliDialect::getFamilyAttrName(), "unknown").c_str(), attributeOr(module, MiliDialect::getVocabAttrName(), 0),
-      attributeOr(module, MiliDialect::getLayersAttrName(), 0), parameters,
-      attributeOr(module, MiliDialect::getTrainedContextAttrName(), 0));
+      textOr(module, MiliDialect::getFamilyAttrName(), "unknown").c_str(),
+      attributeOr(module, MiliDialect::getVocabAttrName(), 0), attributeOr(module, MiliDialect::getLayersAttrName(), 0),
+      parameters, attributeOr(module, MiliDialect::getTrainedContextAttrName(), 0));
   auto memory = module->getAttrOfType<DictionaryAttr>(plan::MiliPlanDialect::getMemoryAttrName());
   auto figure = [&](StringRef name) { return static_cast<uint64_t>(cast<IntegerAttr>(memory.get(name)).getInt()); };
   auto memoryRecord = fbs::CreateMemory(builder, figure("weights"), figure("arena"), figure("kv"), figure("tables"),
@@ -243,10 +245,11 @@ void PlanRecords::build(ArrayRef<codegen::CompiledVariant> variants, ArrayRef<ui
   fbs::FinishPlanBuffer(builder, planRecord);
 }
 
-} // namespace
+}  // namespace
 
-Status mlir::mili::codegen::writePlan(ModuleOp module, ArrayRef<CompiledVariant> variants, const ::mili::ModelFile &model,
-                                      const std::string &path, const PackProgress &progress) {
+Status mlir::mili::codegen::writePlan(ModuleOp module, ArrayRef<CompiledVariant> variants,
+                                      const ::mili::ModelFile &model, const std::string &path,
+                                      const PackProgress &progress) {
   if (!module->hasAttr(plan::MiliPlanDialect::getMemoryAttrName()))
     return ::mili::failed_precondition("the module has no memory plan; run mili-memory-plan first");
   PlanRecords records(module, model);
@@ -254,15 +257,16 @@ Status mlir::mili::codegen::writePlan(ModuleOp module, ArrayRef<CompiledVariant>
   MILI_ASSIGN_OR_RETURN(::mili::PlanWriter writer, ::mili::PlanWriter::create(path));
   SmallVector<uint32_t> sections;
   for (const CompiledVariant &variant : variants) {
-    MILI_ASSIGN_OR_RETURN(uint32_t section,
-                          writer.add_section(::mili::SectionKind::kHostObject, std::as_bytes(std::span(variant.bytes))));
+    MILI_ASSIGN_OR_RETURN(uint32_t section, writer.add_section(::mili::SectionKind::kHostObject,
+                                                               std::as_bytes(std::span(variant.bytes))));
     sections.push_back(section);
   }
   records.build(variants, sections);
   MILI_RETURN_IF_ERROR(writer.add_section(::mili::SectionKind::kMeta, records.bytes()).status());
   StatusOr<std::vector<uint8_t>> tokenizer = model.tokenizer();
   if (tokenizer.ok())
-    MILI_RETURN_IF_ERROR(writer.add_section(::mili::SectionKind::kTokenizer, std::as_bytes(std::span(*tokenizer))).status());
+    MILI_RETURN_IF_ERROR(
+        writer.add_section(::mili::SectionKind::kTokenizer, std::as_bytes(std::span(*tokenizer))).status());
   else if (tokenizer.status().code() != ::mili::StatusCode::kNotFound)
     return tokenizer.status();
 
@@ -277,7 +281,7 @@ Status mlir::mili::codegen::writePlan(ModuleOp module, ArrayRef<CompiledVariant>
     }));
   }
   if (writer.weights_size() != records.weightBytes())
-    return ::mili::internal_error("packing wrote " + std::to_string(writer.weights_size()) + " bytes of weights, the plan states " +
-                                  std::to_string(records.weightBytes()));
+    return ::mili::internal_error("packing wrote " + std::to_string(writer.weights_size()) +
+                                  " bytes of weights, the plan states " + std::to_string(records.weightBytes()));
   return writer.finish();
 }

@@ -35,8 +35,9 @@ public:
       if (!tensor)
         return not_found("tensor '" + piece.tensor + "' is not in the model");
       if (tensor->format != recipe.format)
-        return internal_error("tensor '" + piece.tensor + "' is " + std::string(tensor_format_info(tensor->format).name) +
-                              ", the plan expects " + std::string(tensor_format_info(recipe.format).name));
+        return internal_error("tensor '" + piece.tensor + "' is " +
+                              std::string(tensor_format_info(tensor->format).name) + ", the plan expects " +
+                              std::string(tensor_format_info(recipe.format).name));
       int64_t rows = tensor->shape.size() == 1 ? 1 : static_cast<int64_t>(tensor->shape[0]);
       // A range of a vector is a range of its elements; vectors are not joined.
       int64_t begin = piece.begin, end = piece.end < 0 ? rows : piece.end;
@@ -138,7 +139,8 @@ Status packJoinedVector(const ModelFile &model, const WeightRecipe &recipe, Plan
   } else {
     for (uint64_t offset = 0; offset < parts[0].size(); offset += run)
       for (const auto &part : parts)
-        joined.insert(joined.end(), part.begin() + offset, part.begin() + std::min<uint64_t>(offset + run, part.size()));
+        joined.insert(joined.end(), part.begin() + offset,
+                      part.begin() + std::min<uint64_t>(offset + run, part.size()));
   }
   if (joined.size() != recipe.columns * size)
     return internal_error("'" + recipe.pieces.front().tensor + "' joined has " + std::to_string(joined.size() / size) +
@@ -148,7 +150,7 @@ Status packJoinedVector(const ModelFile &model, const WeightRecipe &recipe, Plan
   return ok_status();
 }
 
-} // namespace
+}  // namespace
 
 Status packWeight(const ModelFile &model, const WeightRecipe &recipe, PlanWriter &writer,
                   const std::function<void(uint64_t)> &onBytes) {
@@ -187,4 +189,4 @@ Status packWeight(const ModelFile &model, const WeightRecipe &recipe, PlanWriter
   return ok_status();
 }
 
-} // namespace mili
+}  // namespace mili

@@ -26,11 +26,11 @@ struct WeightRecipe {
   bool panels = false;              // "panel16", else "row_major"
 };
 
-/// Appends the packed bytes to the writer's WEIGHTS section. Reads a few megabytes at a time. `onBytes` hears how many bytes
-/// went out.
+/// Appends the packed bytes to the writer's WEIGHTS section. Reads a few megabytes at a time. `onBytes` hears how many
+/// bytes went out.
 Status packWeight(const ModelFile &model, const WeightRecipe &recipe, PlanWriter &writer,
                   const std::function<void(uint64_t)> &onBytes);
 
-} // namespace mili
+}  // namespace mili
 
-#endif // MILI_CODEGEN_PLAN_WEIGHTPACKER_H
+#endif  // MILI_CODEGEN_PLAN_WEIGHTPACKER_H

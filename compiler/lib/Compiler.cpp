@@ -69,8 +69,7 @@ Status dumpPhase(const CompileOptions &options, Phase phase, ModuleOp module) {
   if (std::error_code error = llvm::sys::fs::create_directories(options.dump_dir))
     return invalid_argument("--dump-phases: " + options.dump_dir + ": " + error.message());
   llvm::SmallString<128> path(options.dump_dir);
-  llvm::sys::path::append(path,
-                          llvm::formatv("{0:d2}-{1}.mlir", static_cast<int>(phase), phase_name(phase)).str());
+  llvm::sys::path::append(path, llvm::formatv("{0:d2}-{1}.mlir", static_cast<int>(phase), phase_name(phase)).str());
   std::error_code error;
   llvm::raw_fd_ostream file(path, error);
   if (error)
@@ -89,7 +88,7 @@ std::string printReport(const mlir::mili::FusionReport &report, ExplainFormat fo
   return text;
 }
 
-} // namespace
+}  // namespace
 
 StatusOr<CompileResult> compile_model(const CompileOptions &options, const CompileHooks &hooks) {
   auto progress = [&](Phase phase) {
@@ -155,4 +154,4 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
   return result;
 }
 
-} // namespace mili
+}  // namespace mili

@@ -20,10 +20,14 @@ constexpr std::array<PhaseText, kPhaseCount> kPhases = {{
     {"codegen", "compiling kernels"},
     {"pack", "packing weights"},
 }};
-} // namespace
+}  // namespace
 
-std::string_view phase_name(Phase phase) { return kPhases[static_cast<size_t>(phase)].name; }
-std::string_view phase_summary(Phase phase) { return kPhases[static_cast<size_t>(phase)].summary; }
+std::string_view phase_name(Phase phase) {
+  return kPhases[static_cast<size_t>(phase)].name;
+}
+std::string_view phase_summary(Phase phase) {
+  return kPhases[static_cast<size_t>(phase)].summary;
+}
 
 std::optional<Phase> phase_from_name(std::string_view name) {
   for (size_t i = 0; i < kPhases.size(); ++i)
@@ -32,4 +36,4 @@ std::optional<Phase> phase_from_name(std::string_view name) {
   return std::nullopt;
 }
 
-} // namespace mili
+}  // namespace mili

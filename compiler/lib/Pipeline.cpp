@@ -30,8 +30,8 @@ void mlir::mili::registerCompilerDialects(DialectRegistry &registry) {
 static std::vector<std::string> chooseBuckets(const CompileOptions &options, int64_t context) {
   constexpr int64_t kFewTokens = 16;
   const int64_t requests = options.requests;
-  const int64_t prefill = std::max<int64_t>({std::min<int64_t>(options.prefill_tokens, context * requests), requests,
-                                             kFewTokens});
+  const int64_t prefill =
+      std::max<int64_t>({std::min<int64_t>(options.prefill_tokens, context * requests), requests, kFewTokens});
   struct Bucket {
     int64_t tokens, sequences, logitRows;
     auto operator<=>(const Bucket &) const = default;

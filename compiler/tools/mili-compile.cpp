@@ -79,7 +79,9 @@ int main(int argc, char **argv) {
   app.set_version_flag("--version", "mili-compile " MILI_VERSION);
   app.add_option("MODEL", options.model, "a .gguf file, or a folder with config.json and safetensors")->required();
   app.add_option("-o,--output", options.output, "the plan to write (.mili)");
-  app.add_option("--target", options.target, "what the plan runs on")->check(CLI::IsMember({"cpu"}))->capture_default_str();
+  app.add_option("--target", options.target, "what the plan runs on")
+      ->check(CLI::IsMember({"cpu"}))
+      ->capture_default_str();
   app.add_option("--activation-dtype", options.activation_dtype, "element type of activations and of the KV cache")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
@@ -97,7 +99,8 @@ int main(int argc, char **argv) {
       ->expected(0, 1)
       ->default_str("table")
       ->check(CLI::IsMember({"table", "json"}));
-  app.add_option("--disable-fusion", options.disabled_fusions, "leave out fusions of these kinds (names: see --explain)")
+  app.add_option("--disable-fusion", options.disabled_fusions,
+                 "leave out fusions of these kinds (names: see --explain)")
       ->delimiter(',')
       ->type_name("KIND,...");
   app.add_flag("--no-merge-projections", no_merge, "keep Q, K, V and gate, up as separate products");

@@ -83,7 +83,8 @@ void Sampler::report_logprobs(std::span<const float> logits, SampledToken &resul
   for (size_t i = 0; i < logits.size(); ++i)
     candidates_[i] = {logits[i], static_cast<int32_t>(i)};
   const auto count = std::min<size_t>(static_cast<size_t>(params_.top_logprobs), logits.size());
-  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(count), candidates_.end(), better);
+  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(count), candidates_.end(),
+                    better);
   result.top_count = static_cast<int32_t>(count);
   for (size_t i = 0; i < count; ++i)
     result.top[i] = {candidates_[i].token, static_cast<float>(candidates_[i].logit - log_sum)};

@@ -1,8 +1,9 @@
 //===- CpuKernelBuilder.h - writes one CPU kernel in vector IR ---*- C++ -*-===//
 //
-// A kernel is `void f(ptr args, ptr batch, i64 begin, i64 end, ptr scratch)` (mili/runtime/cpu_abi.h). The builder offers
-// loads and stores with conversion, batch fields by name, loops and the few mathematical functions that transformers
-// need, all on `vector<n x f32>` and i64. Nothing it emits needs a library: the object has no undefined symbols.
+// A kernel is `void f(ptr args, ptr batch, i64 begin, i64 end, ptr scratch)` (mili/runtime/cpu_abi.h). The builder
+// offers loads and stores with conversion, batch fields by name, loops and the few mathematical functions that
+// transformers need, all on `vector<n x f32>` and i64. Nothing it emits needs a library: the object has no undefined
+// symbols.
 //
 //===------------------------------------------------------------------------===//
 #ifndef MILI_CODEGEN_CPUKERNELBUILDER_H
@@ -107,6 +108,6 @@ private:
   int64_t lanesOf(Value v);
 };
 
-} // namespace mlir::mili::codegen
+}  // namespace mlir::mili::codegen
 
-#endif // MILI_CODEGEN_CPUKERNELBUILDER_H
+#endif  // MILI_CODEGEN_CPUKERNELBUILDER_H

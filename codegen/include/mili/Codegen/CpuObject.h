@@ -29,6 +29,6 @@ FailureOr<CompiledVariant> compileCpuModule(ModuleOp functions, const CpuVariant
 /// Every variant of every kernel.
 FailureOr<SmallVector<CompiledVariant>> emitCpuObjects(ModuleOp planModule);
 
-} // namespace mlir::mili::codegen
+}  // namespace mlir::mili::codegen
 
-#endif // MILI_CODEGEN_CPUOBJECT_H
+#endif  // MILI_CODEGEN_CPUOBJECT_H

@@ -2,9 +2,9 @@
 #ifndef MILI_CODEGEN_CPUTARGET_H
 #define MILI_CODEGEN_CPUTARGET_H
 
+#include "mlir/Support/LLVM.h"
 #include "llvm/ADT/ArrayRef.h"
 #include "llvm/ADT/StringRef.h"
-#include "mlir/Support/LLVM.h"
 
 namespace mlir::mili::codegen {
 
@@ -20,6 +20,6 @@ struct CpuVariant {
 /// Weakest first.
 ArrayRef<CpuVariant> cpuVariants();
 
-} // namespace mlir::mili::codegen
+}  // namespace mlir::mili::codegen
 
-#endif // MILI_CODEGEN_CPUTARGET_H
+#endif  // MILI_CODEGEN_CPUTARGET_H

@@ -33,6 +33,6 @@ std::unique_ptr<KernelTemplate> createCpuAttentionTemplate();
 std::unique_ptr<KernelTemplate> createCpuEmbeddingTemplate();
 std::unique_ptr<KernelTemplate> createCpuRowTemplate();
 
-} // namespace mlir::mili::codegen
+}  // namespace mlir::mili::codegen
 
-#endif // MILI_CODEGEN_CPUTEMPLATES_H
+#endif  // MILI_CODEGEN_CPUTEMPLATES_H

@@ -1,7 +1,7 @@
 //===- KernelTemplate.h - how groups become kernels --------------*- C++ -*-===//
 //
-// A KernelTemplate turns one kind of group (chosen by its hero) into launches of code. Templates register themselves per
-// target; adding one is one file. Kernel selection (before memory planning) asks `plan`; codegen asks `emit`.
+// A KernelTemplate turns one kind of group (chosen by its hero) into launches of code. Templates register themselves
+// per target; adding one is one file. Kernel selection (before memory planning) asks `plan`; codegen asks `emit`.
 //
 //===------------------------------------------------------------------------===//
 #ifndef MILI_CODEGEN_KERNELTEMPLATE_H
@@ -50,6 +50,6 @@ private:
   std::vector<std::unique_ptr<KernelTemplate>> templates;
 };
 
-} // namespace mlir::mili::codegen
+}  // namespace mlir::mili::codegen
 
-#endif // MILI_CODEGEN_KERNELTEMPLATE_H
+#endif  // MILI_CODEGEN_KERNELTEMPLATE_H

@@ -19,6 +19,6 @@ namespace mlir::mili::codegen {
 /// Registers the passes of this folder with MLIR's global registry.
 void registerCodegenPasses();
 
-} // namespace mlir::mili::codegen
+}  // namespace mlir::mili::codegen
 
-#endif // MILI_CODEGEN_PASSES_H
+#endif  // MILI_CODEGEN_PASSES_H

@@ -17,11 +17,11 @@ namespace mlir::mili::codegen {
 /// Bytes packed so far, bytes in all, the weight at hand.
 using PackProgress = std::function<void(uint64_t done, uint64_t total, std::string_view weight)>;
 
-/// Writes the plan: one record for each op of `planModule`, the host objects, the model's tokenizer if it has one, and the
-/// weights, streamed from `model` through their layouts in pieces of a few megabytes whatever their size.
+/// Writes the plan: one record for each op of `planModule`, the host objects, the model's tokenizer if it has one, and
+/// the weights, streamed from `model` through their layouts in pieces of a few megabytes whatever their size.
 ::mili::Status writePlan(ModuleOp planModule, ArrayRef<CompiledVariant> variants, const ::mili::ModelFile &model,
                          const std::string &path, const PackProgress &progress);
 
-} // namespace mlir::mili::codegen
+}  // namespace mlir::mili::codegen
 
-#endif // MILI_CODEGEN_PLANFILE_H
+#endif  // MILI_CODEGEN_PLANFILE_H

@@ -9,6 +9,6 @@ namespace mlir::mili::codegen {
 /// Bytes of a weight in "row_major" (as the file has it) or "panel16" (codegen/cpu/PanelLayout.h).
 int64_t packedBytes(RankedTensorType type, StringRef layout);
 
-} // namespace mlir::mili::codegen
+}  // namespace mlir::mili::codegen
 
-#endif // MILI_CODEGEN_WEIGHTLAYOUT_H
+#endif  // MILI_CODEGEN_WEIGHTLAYOUT_H
