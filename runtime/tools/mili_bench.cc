@@ -79,14 +79,19 @@ Status bench_generation(SessionPool &pool, int64_t depth, int64_t tokens, Row &r
   return ok_status();
 }
 
-// Bytes that one step of the one-token bucket must read: every weight that a launch names, once each (an embedding
-// reads single rows, so it counts only where the head shares it).
-uint64_t bytes_per_token(const Engine &engine) {
+// Bytes that generating one token must read at `context` tokens: the weights of every product (launches whose tiles do not
+// grow with the tokens; an embedding reads a single row) and the state of the tokens before it.
+double bytes_per_token(const Engine &engine, double context) {
   const plan::Plan &meta = engine.plan().meta();
   const plan::Function *function = meta.ranks()->Get(0)->functions()->Get(0);
-  uint64_t bytes = 0;
+  double bytes = 0;
   for (const plan::Launch *launch : *function->buckets()->Get(0)->launches())
-    bytes += launch->bytes();
+    if (launch->tiles_per() == plan::RowCount::One)
+      for (const plan::Arg *arg : *launch->args())
+        if (arg->kind() == plan::ArgKind::Weight)
+          bytes += static_cast<double>(arg->size());
+  for (const plan::State *state : *meta.states())
+    bytes += static_cast<double>(state->page_bytes()) / 64 * context;
   return bytes;
 }
 
@@ -168,7 +173,8 @@ int main(int argc, char **argv) {
     Status status = measure(name, n, [&](Row &row) { return bench_generation(**pool, depth, n, row); });
     if (!status.ok())
       return tools::fail(kTool, status);
-    rows.back().bytes_per_second = rows.back().mean_rate() * bytes_per_token(**engine);
+    rows.back().bytes_per_second =
+        rows.back().mean_rate() * bytes_per_token(**engine, static_cast<double>(std::max<int64_t>(depth, 1)) + n / 2.0);
   }
   ceiling = std::max(ceiling, tools::measure_read_bandwidth(workers));
 
