@@ -134,6 +134,7 @@ StatusOr<std::string> compile_cached(const CompileRequest &request) {
   if (request.quiet)
     args.push_back("--quiet");
   std::vector<char *> argv;
+  argv.reserve(args.size() + 1);
   for (std::string &arg : args)
     argv.push_back(arg.data());
   argv.push_back(nullptr);
@@ -215,6 +216,7 @@ double measure_read_bandwidth(unsigned threads, int repeats) {
     std::vector<uint64_t> sums(threads);
     auto start = std::chrono::steady_clock::now();
     std::vector<std::thread> pool;
+    pool.reserve(threads);
     for (unsigned t = 0; t < threads; ++t)
       pool.emplace_back([&, t] {
         const auto *data = static_cast<const uint64_t *>(memory) + t * words;
