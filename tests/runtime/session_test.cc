@@ -1,0 +1,278 @@
+// Engine, sessions and generation on the toy model, against its plain reference.
+#include "mili/runtime/session.h"
+
+#include "mili/runtime/generator.h"
+#include "toy_model.h"
+#include "toy_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <unistd.h>
+
+namespace {
+std::atomic<uint64_t> host_allocations{0};
+}  // namespace
+
+void *operator new(size_t size) {
+  ++host_allocations;
+  if (void *memory = std::malloc(size ? size : 1))
+    return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void *memory) noexcept {
+  std::free(memory);
+}
+void operator delete(void *memory, size_t) noexcept {
+  std::free(memory);
+}
+
+namespace mili {
+namespace {
+
+using testing::HasSubstr;
+
+class SessionTest : public testing::TestWithParam<uint32_t> {
+protected:
+  void SetUp() override {
+    const std::string path = toy::temporary_path("plan.mili");
+    ASSERT_TRUE(toy.write(path).ok());
+    auto plan = Plan::open(path);
+    ASSERT_TRUE(plan.ok()) << plan.status().to_string();
+    unlink(path.c_str());  // the map stays; the length does not change
+    EngineOptions options;
+    options.cpu.threads = GetParam();
+    auto loaded = Engine::load(std::move(*plan), options);
+    ASSERT_TRUE(loaded.ok()) << loaded.status().to_string();
+    engine = std::move(*loaded);
+    pool = *SessionPool::create(*engine);
+  }
+
+  std::unique_ptr<Session> make() {
+    auto session = pool->create_session();
+    EXPECT_TRUE(session.ok()) << session.status().to_string();
+    return std::move(*session);
+  }
+  static std::vector<int32_t> some_tokens(int count, int salt) {
+    std::vector<int32_t> tokens;
+    for (int i = 0; i < count; ++i)
+      tokens.push_back((i * 7 + salt * 11 + i * i % 5) % toy::kVocab);
+    return tokens;
+  }
+  void expect_last(const Session &session) {
+    std::vector<float> reference = toy::reference_logits(toy, session.tokens());
+    ASSERT_EQ(session.logits().size(), size_t{toy::kVocab});
+    for (size_t v = 0; v < toy::kVocab; ++v)
+      EXPECT_NEAR(session.logits()[v], reference[reference.size() - toy::kVocab + v], 1e-4) << "token " << v;
+  }
+
+  toy::ToyPlan toy = toy::toy_plan();
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<SessionPool> pool;
+};
+
+TEST_P(SessionTest, PicksTheSmallestBucket) {
+  EXPECT_EQ(*engine->pick_bucket(1, 1, 1), 0u);
+  EXPECT_EQ(*engine->pick_bucket(2, 1, 1), 1u);
+  EXPECT_EQ(*engine->pick_bucket(1, 1, 0), 0u);
+  EXPECT_EQ(*engine->pick_bucket(5, 3, 4), 2u);
+  EXPECT_THAT(engine->pick_bucket(17, 1, 1).status().message(), HasSubstr("largest of each are 16, 3 and 4"));
+  EXPECT_FALSE(engine->pick_bucket(4, 4, 4).ok());
+}
+
+TEST_P(SessionTest, PrefillInChunksAcrossPages) {
+  auto session = make();
+  for (int count : {1, 3, 16, 17, 64, 33}) {
+    ASSERT_TRUE(session->append(some_tokens(count, count)).ok());
+    expect_last(*session);
+  }
+  EXPECT_EQ(session->length(), 134);
+}
+
+TEST_P(SessionTest, EveryRowOfThePrompt) {
+  auto session = make();
+  const std::vector<int32_t> tokens = some_tokens(70, 1);
+  std::vector<float> rows;
+  int64_t next = 0;
+  ASSERT_TRUE(session
+                  ->append(tokens,
+                           [&](int64_t first, int64_t count, const float *logits) {
+                             EXPECT_EQ(first, next);
+                             next += count;
+                             rows.insert(rows.end(), logits, logits + count * toy::kVocab);
+                             return ok_status();
+                           })
+                  .ok());
+  const std::vector<float> reference = toy::reference_logits(toy, tokens);
+  ASSERT_EQ(rows.size(), reference.size());
+  for (size_t i = 0; i < rows.size(); ++i)
+    ASSERT_NEAR(rows[i], reference[i], 1e-4) << i;
+}
+
+TEST_P(SessionTest, ManySessionsInOneStepAreEachAlone) {
+  auto a = make(), b = make(), c = make();
+  ASSERT_TRUE(a->append(some_tokens(63, 1)).ok());
+  ASSERT_TRUE(b->append(some_tokens(5, 2)).ok());
+  const std::vector<int32_t> ta = some_tokens(3, 4), tb = some_tokens(1, 5), tc = some_tokens(9, 6);
+  const SessionStep items[] = {
+      {a.get(), ta, LogitRows::kLast}, {b.get(), tb, LogitRows::kLast}, {c.get(), tc, LogitRows::kLast}};
+  auto output = pool->step(items);
+  ASSERT_TRUE(output.ok()) << output.status().to_string();
+  EXPECT_EQ(output->rows, 3);
+  for (Session *session : {a.get(), b.get(), c.get()})
+    expect_last(*session);
+  // Another's step does not take the logits away.
+  ASSERT_TRUE(a->append(some_tokens(20, 7)).ok());
+  expect_last(*b);
+  expect_last(*c);
+}
+
+TEST_P(SessionTest, ForkSharesPagesAndCopiesTheOneItWrites) {
+  auto a = make();
+  ASSERT_TRUE(a->append(some_tokens(100, 1)).ok());
+  const int64_t free_before = pool->free_pages();
+  auto forked = a->fork();
+  ASSERT_TRUE(forked.ok());
+  auto &b = *forked;
+  EXPECT_EQ(pool->free_pages(), free_before);
+  expect_last(*b);
+  ASSERT_TRUE(b->append(some_tokens(1, 2)).ok());
+  EXPECT_EQ(pool->free_pages(), free_before - 1);
+  ASSERT_TRUE(a->append(some_tokens(2, 3)).ok());
+  EXPECT_EQ(pool->free_pages(), free_before - 1);  // the page is a's alone now
+  expect_last(*a);
+  expect_last(*b);
+  a.reset();
+  ASSERT_TRUE(b->append(some_tokens(30, 4)).ok());
+  expect_last(*b);
+  b.reset();
+  EXPECT_EQ(pool->free_pages(), engine->kv_pages() - 1);
+}
+
+TEST_P(SessionTest, TruncateForgets) {
+  auto a = make();
+  ASSERT_TRUE(a->append(some_tokens(130, 1)).ok());
+  auto b = std::move(*a->fork());
+  for (int64_t length : {129, 128, 70, 64, 10, 0}) {
+    ASSERT_TRUE(a->truncate(length).ok());
+    EXPECT_TRUE(a->logits().empty());
+    ASSERT_TRUE(a->append(some_tokens(2, static_cast<int>(length))).ok());
+    expect_last(*a);
+    ASSERT_TRUE(a->truncate(length).ok());
+  }
+  EXPECT_EQ(a->truncate(1).code(), StatusCode::kInvalidArgument);
+  ASSERT_TRUE(b->append(some_tokens(1, 9)).ok());
+  expect_last(*b);  // what a wrote after truncating never reached b's pages
+}
+
+TEST_P(SessionTest, RefusesWithoutChangingAnything) {
+  auto a = make();
+  ASSERT_TRUE(a->append(some_tokens(190, 1)).ok());
+  Status status = a->append(some_tokens(11, 1));
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  EXPECT_THAT(status.message(), HasSubstr("--context"));
+  const int32_t bad[] = {1, toy::kVocab}, negative[] = {-1};
+  EXPECT_THAT(a->append(bad).message(), HasSubstr("token 37 is not in the vocabulary of 37"));
+  EXPECT_FALSE(a->append(negative).ok());
+  EXPECT_EQ(a->length(), 190);
+  expect_last(*a);
+  const int32_t token = 1;
+  const SessionStep twice[] = {{a.get(), {&token, 1}, LogitRows::kLast}, {a.get(), {&token, 1}, LogitRows::kLast}};
+  EXPECT_THAT(pool->step(twice).status().message(), HasSubstr("same session"));
+  auto b = make(), c = make();
+  Status full = pool->create_session().status();
+  EXPECT_EQ(full.code(), StatusCode::kResourceExhausted);
+  EXPECT_THAT(full.message(), HasSubstr("--requests"));
+  auto sampler = Sampler::create(toy::kVocab, {});
+  EXPECT_EQ(b->sample(*sampler).status().code(), StatusCode::kFailedPrecondition);
+}
+
+TEST_P(SessionTest, EngineChecksItsInput) {
+  const int32_t token = 1, page0 = 0, page13 = 13, page = 1;
+  StepSequence good{{&token, 1}, 0, {&page, 1}, LogitRows::kLast};
+  auto refused = [&](StepSequence sequence) { return engine->step({&sequence, 1}).status().message(); };
+  EXPECT_THAT(refused({{}, 0, {&page, 1}}), HasSubstr("no tokens"));
+  EXPECT_THAT(refused({{&token, 1}, -1, {&page, 1}}), HasSubstr("position -1"));
+  EXPECT_THAT(refused({{&token, 1}, 200, {&page, 1}}), HasSubstr("context of 200"));
+  EXPECT_THAT(refused({{&token, 1}, 64, {&page, 1}}), HasSubstr("need 2"));
+  EXPECT_THAT(refused({{&token, 1}, 0, {&page0, 1}}), HasSubstr("page 0"));
+  EXPECT_THAT(refused({{&token, 1}, 0, {&page13, 1}}), HasSubstr("page 13"));
+  EXPECT_TRUE(engine->step({&good, 1}).ok());
+  EXPECT_FALSE(engine->step({}).ok());
+}
+
+TEST_P(SessionTest, NothingIsAllocatedAfterLoad) {
+  auto a = make(), b = make();
+  auto sampler = Sampler::create(
+      toy::kVocab, {.temperature = 0.8f, .top_k = 10, .top_p = 0.9f, .repetition_penalty = 1.1f, .top_logprobs = 5});
+  ASSERT_TRUE(sampler.ok());
+  const std::vector<int32_t> prompt = some_tokens(40, 1);
+  const uint64_t before = host_allocations;
+  ASSERT_TRUE(a->append(prompt).ok());
+  ASSERT_TRUE(b->append(prompt).ok());
+  for (int i = 0; i < 100; ++i) {
+    auto next = a->sample(*sampler);
+    ASSERT_TRUE(next.ok());
+    const SessionStep items[] = {{a.get(), {&next->token, 1}, LogitRows::kLast},
+                                 {b.get(), {&next->token, 1}, LogitRows::kLast}};
+    ASSERT_TRUE(pool->step(items).ok());
+    if (i == 50)
+      ASSERT_TRUE(b->truncate(10).ok());
+  }
+  EXPECT_EQ(host_allocations - before, 0u);
+  EXPECT_EQ(engine->allocations_after_load(), 0u);
+}
+
+TEST_P(SessionTest, GenerateStopsForEachReason) {
+  auto sampler = Sampler::create(toy::kVocab, {});
+  const std::vector<int32_t> prompt = some_tokens(10, 3);
+  auto run = [&](GenerateOptions options, std::span<const int32_t> tokens) {
+    auto session = make();
+    auto result = generate(*session, *sampler, tokens, options);
+    EXPECT_TRUE(result.ok()) << result.status().to_string();
+    return std::move(*result);
+  };
+  GenerateResult all = run({.max_tokens = 20}, prompt);
+  EXPECT_EQ(all.finish, FinishReason::kLength);
+  ASSERT_EQ(all.tokens.size(), 20u);
+  // Greedy by the reference, token by token.
+  std::vector<int32_t> sequence = prompt;
+  for (int32_t token : all.tokens) {
+    std::vector<float> logits = toy::reference_logits(toy, sequence);
+    auto last = logits.end() - toy::kVocab;
+    EXPECT_EQ(token, std::max_element(last, logits.end()) - last);
+    sequence.push_back(token);
+  }
+  GenerateResult stopped = run({.max_tokens = 20, .stop_tokens = {&all.tokens[0], 1}}, prompt);
+  EXPECT_EQ(stopped.finish, FinishReason::kStop);
+  EXPECT_TRUE(stopped.tokens.empty());
+  int seen = 0;
+  GenerateResult cancelled =
+      run({.max_tokens = 20, .on_token = [&](const SampledToken &) { return ++seen < 3; }}, prompt);
+  EXPECT_EQ(cancelled.finish, FinishReason::kCancelled);
+  EXPECT_EQ(cancelled.tokens.size(), 3u);
+  GenerateResult full = run({.max_tokens = 20}, some_tokens(195, 3));
+  EXPECT_EQ(full.finish, FinishReason::kContext);
+  EXPECT_EQ(full.tokens.size(), 6u);
+}
+
+TEST_P(SessionTest, ProfileNamesEveryLaunch) {
+  auto a = make();
+  engine->set_profiling(true);
+  ASSERT_TRUE(a->append(some_tokens(20, 1)).ok());
+  auto rows = engine->profile();
+  ASSERT_EQ(rows.size(), 8u);  // 16 tokens in one bucket, 4 in another
+  EXPECT_EQ(rows[0].kernel, "toy_embed");
+  EXPECT_EQ(rows[0].calls, 1u);
+  EXPECT_GT(rows[2].seconds, 0);
+  engine->set_profiling(false);
+  EXPECT_TRUE(engine->profile().empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Threads, SessionTest, testing::Values(1u, 2u, 5u));
+
+}  // namespace
+}  // namespace mili

@@ -1,0 +1,180 @@
+#include "toy_plan.h"
+
+#include "mili/runtime/plan_writer.h"
+#include "toy_model.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <unistd.h>
+
+namespace mili::toy {
+
+ToyPlan toy_plan() {
+  ToyPlan toy;
+  for (int i = 0; i < kVocab * kWidth; ++i)
+    toy.table.push_back(std::sin(0.37f * static_cast<float>(i)) * 0.8f);
+  const uint64_t table_bytes = toy.table.size() * sizeof(float);
+  toy.weights = {{"embedding", 0, 0, table_bytes, {kVocab, kWidth}, "f32", "row_major"}};
+  const uint64_t page = (kHeadWidth + kHeadWidth) * kHeads * 64 * sizeof(float);
+  toy.states = {{"layers.0.kv", plan::StateKind::PagedKv, kHeads, kHeadWidth, kHeadWidth, plan::Dtype::F32, page, 0}};
+  toy.kernels = {{"toy_embed", 0}, {"toy_append", 0}, {"toy_attend", 100}, {"toy_logits", 0}};
+  const plan::Arg weight(plan::ArgKind::Weight, plan::Access::Read, 0, 0, table_bytes);
+  const plan::Arg append(plan::ArgKind::State, plan::Access::ReadWrite, 0, 0, page * toy.kv_pages);
+  const plan::Arg state(plan::ArgKind::State, plan::Access::Read, 0, 0, page * toy.kv_pages);
+  const uint32_t bounds[][3] = {{1, 1, 1}, {4, 3, 4}, {16, 3, 4}};
+  for (auto [tokens, sequences, rows] : bounds) {
+    const uint64_t activation = (tokens * kWidth * sizeof(float) + 255) / 256 * 256;
+    auto arena = [&](plan::Access access, uint64_t offset, uint64_t size) {
+      return plan::Arg(plan::ArgKind::Arena, access, 0, offset, size);
+    };
+    const uint64_t logits = rows * kVocab * sizeof(float);
+    toy.buckets.push_back(
+        {tokens,
+         sequences,
+         rows,
+         2 * activation + logits,
+         2 * activation,
+         {{0, {weight, arena(plan::Access::Write, 0, activation)}, 1, plan::RowCount::Tokens, 1},
+          {1, {arena(plan::Access::Read, 0, activation), append}, 1, plan::RowCount::Tokens, 1},
+          {2,
+           {arena(plan::Access::Read, 0, activation), state, arena(plan::Access::Write, activation, activation)},
+           1,
+           plan::RowCount::Tokens,
+           1},
+          {3,
+           {arena(plan::Access::Read, activation, activation), weight,
+            arena(plan::Access::Write, 2 * activation, logits)},
+           1,
+           plan::RowCount::LogitRows,
+           1}}});
+  }
+  toy.variants = {{"baseline", {}, 0}, {"imaginary", {"no_such_feature"}, 0}};
+  MemoryInputs inputs{toy.requests, toy.context,   table_bytes, {{true, kHeads, kHeadWidth, kHeadWidth, 4, 0}},
+                      {},           {0, 0, 100, 0}};
+  for (const ToyBucket &bucket : toy.buckets)
+    inputs.buckets.push_back({bucket.tokens, bucket.sequences, bucket.logit_rows, bucket.arena_bytes});
+  auto memory = plan_memory(inputs);
+  EXPECT_TRUE(memory.ok());
+  toy.memory = *memory;
+  return toy;
+}
+
+std::vector<std::byte> ToyPlan::meta() const {
+  flatbuffers::FlatBufferBuilder b;
+  std::vector<flatbuffers::Offset<plan::Weight>> weight_records;
+  for (const ToyWeight &w : weights)
+    weight_records.push_back(plan::CreateWeightDirect(b, w.name.c_str(), w.rank, w.offset, w.size, &w.shape,
+                                                      w.format.c_str(), w.layout.c_str()));
+  std::vector<flatbuffers::Offset<plan::State>> state_records;
+  for (const ToyState &s : states)
+    state_records.push_back(
+        plan::CreateStateDirect(b, s.name.c_str(), s.kind, s.heads, s.k, s.v, s.elem, 0, s.page_bytes, s.slot_bytes));
+  std::vector<flatbuffers::Offset<plan::Kernel>> kernel_records;
+  for (const ToyKernel &k : kernels)
+    kernel_records.push_back(plan::CreateKernelDirect(b, k.symbol.c_str(), k.scratch));
+  std::vector<flatbuffers::Offset<plan::Bucket>> bucket_records;
+  for (const ToyBucket &bucket : buckets) {
+    std::vector<flatbuffers::Offset<plan::Launch>> launches;
+    for (const ToyLaunch &l : bucket.launches)
+      launches.push_back(
+          plan::CreateLaunchDirect(b, "layers.0", l.kernel, &l.args, l.tiles_fixed, l.per, l.rows_per_tile));
+    std::string name(1, 't');
+    name += std::to_string(bucket.tokens);
+    bucket_records.push_back(plan::CreateBucketDirect(b, name.c_str(), bucket.tokens, bucket.sequences,
+                                                      bucket.logit_rows, bucket.arena_bytes, bucket.logits_offset,
+                                                      &launches));
+  }
+  std::vector<flatbuffers::Offset<plan::Rank>> rank_records;
+  for (uint32_t r = 0; r < ranks; ++r) {
+    std::vector<flatbuffers::Offset<plan::Function>> functions{
+        plan::CreateFunctionDirect(b, function.c_str(), &bucket_records)};
+    rank_records.push_back(plan::CreateRankDirect(b, &functions));
+  }
+  std::vector<flatbuffers::Offset<plan::Variant>> variant_records;
+  for (const ToyVariant &v : variants) {
+    std::vector<flatbuffers::Offset<flatbuffers::String>> features;
+    for (const std::string &feature : v.features)
+      features.push_back(b.CreateString(feature));
+    variant_records.push_back(plan::CreateVariantDirect(b, v.name.c_str(), &features, v.section));
+  }
+  auto target_record = plan::CreateTargetDirect(b, target.c_str(), &variant_records);
+  auto model = plan::CreateModelDirect(b, "toy", "toy", vocab, 1, table.size(), 1000);
+  auto generation = plan::CreateGeneration(b, b.CreateVector(eos), bos, 0, 0, top_p, 0, 1);
+  auto figures = plan::CreateMemory(b, memory.weights, memory.arena, memory.kv, memory.tables, memory.worker_scratch);
+  auto root = plan::CreatePlan(b, b.CreateString("mili test"), model, target_record, plan::Dtype::F32, requests,
+                               context, kv_pages, b.CreateVector(weight_records), b.CreateVector(state_records),
+                               b.CreateVector(kernel_records), b.CreateVector(rank_records), generation, figures);
+  plan::FinishPlanBuffer(b, root);
+  auto bytes = std::as_bytes(std::span(b.GetBufferPointer(), b.GetSize()));
+  return {bytes.begin(), bytes.end()};
+}
+
+Status ToyPlan::write(const std::string &path) const {
+  MILI_ASSIGN_OR_RETURN(PlanWriter writer, PlanWriter::create(path));
+  MILI_RETURN_IF_ERROR(writer.add_section(SectionKind::kHostObject, read_file(MILI_TOY_OBJECT)).status());
+  MILI_RETURN_IF_ERROR(writer.add_section(SectionKind::kMeta, meta()).status());
+  MILI_RETURN_IF_ERROR(writer.begin_weights());
+  MILI_RETURN_IF_ERROR(writer.append_weights(std::as_bytes(std::span(table))));
+  return writer.finish();
+}
+
+std::string temporary_path(const std::string &name) {
+  const auto *test = testing::UnitTest::GetInstance()->current_test_info();
+  std::string path = testing::TempDir() + "mili-" + std::to_string(getpid()) + "-" + test->name() + "-" + name;
+  for (size_t i = testing::TempDir().size(); i < path.size(); ++i)
+    if (path[i] == '/')
+      path[i] = '_';
+  return path;
+}
+
+std::vector<std::byte> read_file(const std::string &path) {
+  std::ifstream file(path, std::ios::binary);
+  EXPECT_TRUE(file) << path;
+  std::vector<char> bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  auto view = std::as_bytes(std::span(bytes));
+  return {view.begin(), view.end()};
+}
+
+void write_file(const std::string &path, std::span<const std::byte> bytes) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file.write(reinterpret_cast<const char *>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  ASSERT_TRUE(file) << path;
+}
+
+std::vector<float> reference_logits(const ToyPlan &plan, std::span<const int32_t> tokens) {
+  std::vector<std::vector<double>> x;
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    x.emplace_back();
+    for (int i = 0; i < kWidth; ++i)
+      x.back().push_back(plan.table[static_cast<size_t>(tokens[t] * kWidth + i)] +
+                         position_term(static_cast<int64_t>(t), i));
+  }
+  std::vector<float> logits;
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    std::vector<double> y(kWidth);
+    for (int head = 0; head < kHeads; ++head) {
+      double sum = 0;
+      for (size_t p = 0; p <= t; ++p) {
+        double dot = 0;
+        for (int i = head * kHeadWidth; i < (head + 1) * kHeadWidth; ++i)
+          dot += x[t][static_cast<size_t>(i)] * x[p][static_cast<size_t>(i)];
+        sum += 1 + dot * dot;
+        for (int i = head * kHeadWidth; i < (head + 1) * kHeadWidth; ++i)
+          y[static_cast<size_t>(i)] += (1 + dot * dot) * 2 * x[p][static_cast<size_t>(i)];
+      }
+      for (int i = head * kHeadWidth; i < (head + 1) * kHeadWidth; ++i)
+        y[static_cast<size_t>(i)] /= sum;
+    }
+    for (int v = 0; v < kVocab; ++v) {
+      double dot = 0;
+      for (int i = 0; i < kWidth; ++i)
+        dot += y[static_cast<size_t>(i)] * plan.table[static_cast<size_t>(v * kWidth + i)];
+      logits.push_back(static_cast<float>(dot));
+    }
+  }
+  return logits;
+}
+
+}  // namespace mili::toy
