@@ -79,8 +79,8 @@ Status bench_generation(SessionPool &pool, int64_t depth, int64_t tokens, Row &r
   return ok_status();
 }
 
-// Bytes that generating one token must read at `context` tokens: the weights of every product (launches whose tiles do not
-// grow with the tokens; an embedding reads a single row) and the state of the tokens before it.
+// Bytes that generating one token must read at `context` tokens: the weights of every product (launches whose tiles do
+// not grow with the tokens; an embedding reads a single row) and the state of the tokens before it.
 double bytes_per_token(const Engine &engine, double context) {
   const plan::Plan &meta = engine.plan().meta();
   const plan::Function *function = meta.ranks()->Get(0)->functions()->Get(0);

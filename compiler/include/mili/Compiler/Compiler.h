@@ -40,17 +40,17 @@ std::optional<Phase> phase_from_name(std::string_view name);
 enum class ExplainFormat { kNone, kTable, kJson };
 
 struct CompileOptions {
-  std::string model;                    // a .gguf file or a Hugging Face folder
-  std::string output;                   // the plan file; not needed when stopping before pack
+  std::string model;   // a .gguf file or a Hugging Face folder
+  std::string output;  // the plan file; not needed when stopping before pack
   std::string target = "cpu";
-  std::string activation_dtype = "f32"; // element type of activations and KV state: "f32" or "bf16"
-  uint32_t requests = 1;                // sequences that can be live at once
-  uint32_t context = 0;                 // tokens per sequence; 0: what the model was trained for, at most 4096
-  uint32_t prefill_tokens = 512;        // tokens of the largest bucket
+  std::string activation_dtype = "f32";       // element type of activations and KV state: "f32" or "bf16"
+  uint32_t requests = 1;                      // sequences that can be live at once
+  uint32_t context = 0;                       // tokens per sequence; 0: what the model was trained for, at most 4096
+  uint32_t prefill_tokens = 512;              // tokens of the largest bucket
   std::vector<std::string> disabled_fusions;  // kinds of fusion to leave out, by the names that --explain prints
   bool merge_projections = true;
-  Phase compile_to = Phase::kPack;      // stop after this phase and return its IR as text
-  std::string dump_dir;                 // write the IR after each phase here; empty: do not
+  Phase compile_to = Phase::kPack;  // stop after this phase and return its IR as text
+  std::string dump_dir;             // write the IR after each phase here; empty: do not
   ExplainFormat explain = ExplainFormat::kNone;
 };
 

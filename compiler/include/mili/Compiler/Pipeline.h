@@ -15,7 +15,7 @@ namespace mlir {
 class DialectRegistry;
 class ModuleOp;
 class OpPassManager;
-} // namespace mlir
+}  // namespace mlir
 
 namespace mlir::mili {
 
@@ -28,6 +28,6 @@ void registerCompilerDialects(DialectRegistry &registry);
 void buildPhase(OpPassManager &pm, ::mili::Phase phase, const ::mili::CompileOptions &options, ModuleOp module,
                 FusionReport *report);
 
-} // namespace mlir::mili
+}  // namespace mlir::mili
 
-#endif // MILI_COMPILER_PIPELINE_H
+#endif  // MILI_COMPILER_PIPELINE_H
