@@ -125,7 +125,11 @@ public:
     static_cast<CpuEvent &>(event).at = now();
     return ok_status();
   }
-  Status wait(Event &) override { return ok_status(); }
+  Status wait(Event &event) override {
+    // Work is done when execute() returns.
+    return static_cast<CpuEvent &>(event).at < 0 ? failed_precondition("an event that was never recorded")
+                                                 : ok_status();
+  }
   StatusOr<double> elapsed(Event &from, Event &to) override {
     const double a = static_cast<CpuEvent &>(from).at, b = static_cast<CpuEvent &>(to).at;
     if (a < 0 || b < 0)
@@ -154,8 +158,8 @@ private:
 StatusOr<std::unique_ptr<Module>> CpuDevice::load_module(const Plan &plan) {
   const plan::Plan &meta = plan.meta();
   if (meta.target()->name()->string_view() != "cpu")
-    return unavailable(plan.path() + ": the plan is for target '" + meta.target()->name()->str() +
-                       "', this device is a CPU; compile with --target cpu");
+    return unavailable(plan.path() + ": the plan is for target \"" + meta.target()->name()->str() +
+                       "\", this device is a CPU; compile with --target cpu");
   const plan::Variant *chosen = nullptr;
   std::string needs;
   for (uint32_t i = 0; meta.target()->variants() && i < meta.target()->variants()->size(); ++i) {
@@ -166,7 +170,7 @@ StatusOr<std::unique_ptr<Module>> CpuDevice::load_module(const Plan &plan) {
         missing += (missing.empty() ? "" : ", ") + feature->str();
     if (missing.empty())
       chosen = variant;
-    needs += "; variant " + variant->name()->str() + (missing.empty() ? " fits" : " needs " + missing);
+    needs += "; variant \"" + variant->name()->str() + (missing.empty() ? "\" fits" : "\" needs " + missing);
   }
   if (!chosen)
     return unavailable(plan.path() + ": this CPU runs none of the plan's variants" + needs);
@@ -195,7 +199,8 @@ StatusOr<std::unique_ptr<Module>> CpuDevice::load_module(const Plan &plan) {
   for (const plan::Kernel *kernel : *meta.kernels()) {
     void *symbol = dlsym(module->library, kernel->symbol()->c_str());
     if (!symbol)
-      return data_loss(plan.path() + ": variant " + module->name + " has no kernel '" + kernel->symbol()->str() + "'");
+      return data_loss(plan.path() + ": variant " + module->name + " has no kernel \"" + kernel->symbol()->str() +
+                       "\"");
     module->kernels.push_back(reinterpret_cast<CpuKernel>(symbol));
     module->scratch.push_back(kernel->scratch_bytes());
   }

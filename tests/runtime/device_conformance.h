@@ -1,0 +1,31 @@
+// What every device must do, written against the Device interface alone. A device's test program makes a
+// DeviceUnderTest and instantiates the suite:
+//
+//   INSTANTIATE_TEST_SUITE_P(Cpu, DeviceConformance, testing::Values(DeviceUnderTest{"cpu2", make}));
+#pragma once
+
+#include "mili/runtime/device.h"
+#include "mili/runtime/plan.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace mili {
+
+struct DeviceUnderTest {
+  std::string name;
+  std::function<std::unique_ptr<Device>()> make;
+};
+
+class DeviceConformance : public testing::TestWithParam<DeviceUnderTest> {
+protected:
+  void SetUp() override;
+  // The plan of the suite: kernel 0 adds one to each tile's counter, kernel 1 reverses 256 counters and adds one.
+  std::unique_ptr<Plan> plan;
+  std::unique_ptr<Device> device;
+};
+
+}  // namespace mili
