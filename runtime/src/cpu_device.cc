@@ -5,6 +5,7 @@
 #include "mili/runtime/plan.h"
 #include "mili/schema/plan_generated.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -260,7 +261,10 @@ Status CpuDevice::execute(LaunchList &list, const Batch &batch, std::span<double
           const CpuLaunchList::Item &item = r.list->launches[i];
           const double start = worker == 0 && !r.seconds.empty() ? now() : 0;
           const uint64_t tiles = launch_tiles(item.launch, *r.batch);
-          const uint64_t begin = tiles * worker / workers, end = tiles * (worker + 1) / workers;
+          // The first `rest` workers take one tile more. A product of tiles and workers could overflow.
+          const uint64_t share = tiles / workers, rest = tiles % workers;
+          const uint64_t begin = share * worker + std::min<uint64_t>(worker, rest);
+          const uint64_t end = begin + share + (worker < rest);
           if (begin < end)
             item.kernel(r.list->args.data() + item.first_arg, r.batch, begin, end, scratch);
           r.device->pool_->barrier();
@@ -278,7 +282,7 @@ StatusOr<std::unique_ptr<Device>> create_cpu_device(const CpuOptions &options) {
   if (options.threads > 1024)
     return invalid_argument("threads: found " + std::to_string(options.threads) + ", expected at most 1024");
   const std::vector<int> cores = physical_cores();
-  const uint32_t workers = options.threads ? options.threads : static_cast<uint32_t>(cores.size());
+  const uint32_t workers = options.threads ? options.threads : default_cpu_threads();
   MILI_ASSIGN_OR_RETURN(std::unique_ptr<ThreadPool> pool,
                         ThreadPool::create(workers, options.pin ? cores : std::vector<int>()));
   return std::unique_ptr<Device>(std::make_unique<CpuDevice>(std::move(pool)));

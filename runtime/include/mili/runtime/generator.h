@@ -20,10 +20,10 @@ const char *finish_reason_name(FinishReason reason);  // "stop", "length", "cont
 
 struct GenerateOptions {
   int64_t max_tokens = 0;  // at most; 0 evaluates the prompt alone
-  std::span<const int32_t> stop_tokens;
+  std::span<const int32_t> stop_tokens = {};
   // Called with every token as it is chosen; false ends the text after it.
-  std::function<bool(const SampledToken &)> on_token;
-  LogitSink prompt_logits;  // with it, logits of every prompt token are computed and handed over
+  std::function<bool(const SampledToken &)> on_token = {};
+  LogitSink prompt_logits = {};  // with it, logits of every prompt token are computed and handed over
 };
 
 struct GenerateTimings {

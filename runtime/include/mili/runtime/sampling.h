@@ -27,7 +27,7 @@ struct SamplingParams {
   float repetition_penalty = 1;  // > 0; 1: off. Logits of tokens seen are divided (positive) or multiplied by it
   float presence_penalty = 0;    // subtracted once from tokens generated before
   float frequency_penalty = 0;   // subtracted for each time a token was generated before
-  std::vector<std::pair<int32_t, float>> logit_bias;  // added; -infinity bans a token
+  std::vector<std::pair<int32_t, float>> logit_bias = {};  // added; -infinity bans a token
   uint64_t seed = 0;
   int32_t top_logprobs = 0;  // 0..kMaxTopLogprobs most probable tokens to report
 };
