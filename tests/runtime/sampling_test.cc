@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <random>
 
 namespace mili {
 namespace {
@@ -151,6 +152,104 @@ TEST(Sampler, TopPOverALargeVocabularyAgreesWithASort) {
     deepest = std::max(deepest, rank);
   }
   EXPECT_GT(deepest, kept * 9 / 10);
+}
+
+// The whole chain on random logits, tied ones among them, against a full sort in double.
+TEST(Sampler, EveryChainAgreesWithAPlainSort) {
+  constexpr int kTokens = 300;
+  std::mt19937 random(5);
+  auto uniform = [&](double low, double high) {
+    return static_cast<float>(std::uniform_real_distribution<double>(low, high)(random));
+  };
+  auto below = [&](uint32_t bound) { return random() % bound; };
+  int wide = 0;
+  for (int round = 0; round < 1500; ++round) {
+    std::vector<float> logits(kTokens);
+    for (float &logit : logits)
+      logit = below(4) ? uniform(-4, 4) : static_cast<float>(below(3));
+    SamplingParams params;
+    params.temperature = uniform(0.2, 2);
+    params.top_k = below(2) ? static_cast<int32_t>(below(400)) : 0;
+    params.top_p = below(2) ? uniform(0.05, 1) : 1;
+    params.min_p = below(2) ? uniform(0, 0.3) : 0;
+    params.repetition_penalty = below(2) ? uniform(0.7, 1.5) : 1;
+    params.presence_penalty = below(2) ? uniform(-1, 1) : 0;
+    params.frequency_penalty = below(2) ? uniform(-0.5, 0.5) : 0;
+    params.seed = random();
+    for (uint32_t i = below(4); i > 0; --i)
+      params.logit_bias.emplace_back(static_cast<int32_t>(below(kTokens)),
+                                     below(2) ? uniform(-3, 3) : -std::numeric_limits<float>::infinity());
+    std::vector<int32_t> history(below(50));
+    for (int32_t &token : history)
+      token = static_cast<int32_t>(below(60));
+    const size_t prompt = below(60);
+
+    struct Choice {
+      float logit;
+      int32_t token;
+      double weight;
+    };
+    std::vector<Choice> all;
+    for (int32_t t = 0; t < kTokens; ++t) {
+      float logit = logits[static_cast<size_t>(t)];
+      for (auto [token, bias] : params.logit_bias)
+        logit += token == t ? bias : 0;
+      if (std::ranges::find(history, t) != history.end())
+        logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
+      bool generated = false;
+      for (size_t i = prompt; i < history.size(); ++i) {
+        if (history[i] != t)
+          continue;
+        if (!generated)
+          logit -= params.presence_penalty;
+        generated = true;
+        logit -= params.frequency_penalty;
+      }
+      all.push_back({logit, t, 0});
+    }
+    const bool cut = params.top_k > 0 || params.top_p < 1 || params.min_p > 0;
+    std::ranges::stable_sort(all, [](const Choice &a, const Choice &b) { return a.logit > b.logit; });
+    for (Choice &choice : all)
+      choice.weight = std::exp((static_cast<double>(choice.logit) - all[0].logit) / params.temperature);
+    if (params.top_k > 0)
+      all.resize(std::min<size_t>(all.size(), static_cast<size_t>(params.top_k)));
+    auto total = [&] {
+      return std::accumulate(all.begin(), all.end(), 0.0, [](double sum, const Choice &c) { return sum + c.weight; });
+    };
+    if (params.top_p < 1) {
+      const double wanted = params.top_p * total();
+      double sum = 0;
+      size_t kept = 0;
+      while (kept < all.size() && sum < wanted)
+        sum += all[kept++].weight;
+      all.resize(kept);
+    }
+    std::erase_if(all, [&](const Choice &c) { return c.weight < params.min_p; });
+    if (!cut)  // without a cut the sampler goes through the vocabulary as it is
+      std::ranges::sort(all, {}, &Choice::token);
+    double target = philox_uniform(params.seed, history.size()) * total();
+    size_t expected = 0;
+    while (expected + 1 < all.size() && target >= all[expected].weight)
+      target -= all[expected++].weight;
+    wide += all.size() > 64;
+
+    auto sampler = Sampler::create(kTokens, params);
+    ASSERT_TRUE(sampler.ok()) << sampler.status().to_string();
+    auto token = sampler->sample(logits, history, prompt);
+    ASSERT_TRUE(token.ok()) << token.status().to_string();
+    ASSERT_EQ(token->token, all[expected].token) << "round " << round;
+    params.temperature = 0;
+    auto greedy = Sampler::create(kTokens, params)->sample(logits, history, prompt);
+    ASSERT_TRUE(greedy.ok());
+    ASSERT_EQ(greedy->token, std::ranges::max_element(all,
+                                                      [](const Choice &a, const Choice &b) {
+                                                        return a.logit != b.logit ? a.logit < b.logit
+                                                                                  : a.token > b.token;
+                                                      })
+                                 ->token)
+        << "round " << round;
+  }
+  EXPECT_GT(wide, 100);  // enough of them reached beyond the first partition
 }
 
 TEST(Sampler, GreedyPenaltiesAndTies) {

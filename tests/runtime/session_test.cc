@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <random>
 #include <unistd.h>
 
 namespace mili {
@@ -150,6 +151,105 @@ TEST_P(SessionTest, TruncateForgets) {
   expect_last(*b);  // what a wrote after truncating never reached b's pages
 }
 
+// A token's logits are the same bits however the sequence was cut into steps and whoever shared them.
+TEST_P(SessionTest, ChunksAndNeighboursChangeNothing) {
+  const std::vector<int32_t> tokens = some_tokens(75, 1);
+  auto whole = make(), single = make();
+  ASSERT_TRUE(whole->append(tokens).ok());
+  for (int32_t token : tokens)
+    ASSERT_TRUE(single->append({&token, 1}).ok());
+  const std::vector<float> expected(whole->logits().begin(), whole->logits().end());
+  EXPECT_TRUE(std::ranges::equal(single->logits(), expected));
+  whole.reset();
+  auto batched = make(), other = make();
+  for (size_t at = 0; at < tokens.size(); at += 3) {
+    const std::vector<int32_t> noise = some_tokens(1 + static_cast<int>(at) % 4, static_cast<int>(at));
+    const SessionStep items[] = {{other.get(), noise, LogitRows::kLast},
+                                 {batched.get(), std::span(tokens).subspan(at, 3), LogitRows::kLast}};
+    ASSERT_TRUE(pool->step(items).ok());
+  }
+  EXPECT_TRUE(std::ranges::equal(batched->logits(), expected));
+}
+
+// Sessions made, ended, forked, truncated and stepped at random, beside plain vectors of what each should hold.
+TEST_P(SessionTest, RandomUseAgreesWithPlainVectors) {
+  struct Pair {
+    std::unique_ptr<Session> session;
+    std::vector<int32_t> tokens;
+    bool has_logits = false;
+  };
+  std::mt19937 random(GetParam());
+  auto below = [&](size_t bound) { return static_cast<size_t>(random() % bound); };
+  auto random_tokens = [&](size_t count) {
+    std::vector<int32_t> tokens(count);
+    for (int32_t &token : tokens)
+      token = static_cast<int32_t>(below(toy::kVocab));
+    return tokens;
+  };
+  std::vector<Pair> live;
+  for (int round = 0; round < 400; ++round) {
+    const size_t what = live.empty() ? 0 : below(8);
+    const size_t i = live.empty() ? 0 : below(live.size());
+    if (what <= 1) {
+      const bool forking = what == 1;
+      auto made = forking ? live[i].session->fork() : pool->create_session();
+      ASSERT_EQ(made.ok(), live.size() < 3);
+      if (made.ok())
+        live.push_back(
+            {std::move(*made), forking ? live[i].tokens : std::vector<int32_t>(), forking && live[i].has_logits});
+    } else if (what == 2 && below(3) == 0) {
+      live.erase(live.begin() + static_cast<ptrdiff_t>(i));
+    } else if (what == 3) {
+      const size_t length = below(live[i].tokens.size() + 1);
+      ASSERT_TRUE(live[i].session->truncate(static_cast<int64_t>(length)).ok());
+      live[i].has_logits &= length == live[i].tokens.size();
+      live[i].tokens.resize(length);
+    } else if (what == 4) {
+      const std::vector<int32_t> tokens = random_tokens(1 + below(60));
+      const bool fits = live[i].tokens.size() + tokens.size() <= 200;
+      ASSERT_EQ(live[i].session->append(tokens).ok(), fits);
+      if (fits) {
+        live[i].tokens.insert(live[i].tokens.end(), tokens.begin(), tokens.end());
+        live[i].has_logits = true;
+      }
+    } else {
+      std::vector<SessionStep> items;
+      std::vector<std::vector<int32_t>> tokens;
+      bool fits = true;
+      for (Pair &pair : live) {
+        tokens.push_back(random_tokens(1 + below(5)));
+        fits &= pair.tokens.size() + tokens.back().size() <= 200;
+      }
+      for (size_t s = 0; s < live.size(); ++s)
+        items.push_back({live[s].session.get(), tokens[s], s % 2 ? LogitRows::kNone : LogitRows::kLast});
+      ASSERT_EQ(pool->step(items).ok(), fits);
+      for (size_t s = 0; fits && s < live.size(); ++s) {
+        live[s].tokens.insert(live[s].tokens.end(), tokens[s].begin(), tokens[s].end());
+        live[s].has_logits = s % 2 == 0;
+      }
+    }
+    // Sharing can only save pages; whatever failed gave back what it took.
+    int64_t most = 0, longest = 0;
+    for (Pair &pair : live) {
+      ASSERT_TRUE(std::ranges::equal(pair.session->tokens(), pair.tokens));
+      ASSERT_EQ(!pair.session->logits().empty(), pair.has_logits);
+      const auto pages = static_cast<int64_t>(pages_for(pair.tokens.size()));
+      most += pages;
+      longest = std::max(longest, pages);
+      if (pair.has_logits && round % 4 == 0)
+        expect_last(*pair.session);
+    }
+    const int64_t used = engine->kv_pages() - 1 - pool->free_pages();
+    ASSERT_LE(used, most);
+    ASSERT_GE(used, longest);
+    if (HasFailure())
+      return;
+  }
+  live.clear();
+  EXPECT_EQ(pool->free_pages(), engine->kv_pages() - 1);
+  EXPECT_EQ(pool->live_sessions(), 0);
+}
+
 TEST_P(SessionTest, RefusesWithoutChangingAnything) {
   auto a = make();
   ASSERT_TRUE(a->append(some_tokens(190, 1)).ok());
@@ -160,6 +260,7 @@ TEST_P(SessionTest, RefusesWithoutChangingAnything) {
   EXPECT_THAT(a->append(bad).message(), HasSubstr("token 37 is not in the vocabulary of 37"));
   EXPECT_FALSE(a->append(negative).ok());
   EXPECT_EQ(a->length(), 190);
+  EXPECT_EQ(pool->free_pages(), engine->kv_pages() - 1 - 3);
   expect_last(*a);
   const int32_t token = 1;
   const SessionStep twice[] = {{a.get(), {&token, 1}, LogitRows::kLast}, {a.get(), {&token, 1}, LogitRows::kLast}};
