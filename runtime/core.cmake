@@ -23,3 +23,12 @@ target_link_options(mili PRIVATE LINKER:--exclude-libs,ALL LINKER:--gc-sections 
 set_target_properties(mili PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION 0)
 install(TARGETS mili LIBRARY DESTINATION lib)
 install(FILES include/mili/mili.h include/mili/mili.hpp DESTINATION include/mili)
+
+# libmili-text.so: tokenizer and chat template behind mili_text.h, for programs that do not bring token ids.
+add_library(mili_text_shared SHARED src/text_c_api.cc)
+target_include_directories(mili_text_shared PUBLIC include)
+target_link_libraries(mili_text_shared PRIVATE mili_text mili_options)
+target_link_options(mili_text_shared PRIVATE LINKER:--exclude-libs,ALL LINKER:--gc-sections LINKER:--no-undefined)
+set_target_properties(mili_text_shared PROPERTIES OUTPUT_NAME mili-text VERSION ${PROJECT_VERSION} SOVERSION 0)
+install(TARGETS mili_text_shared LIBRARY DESTINATION lib)
+install(FILES include/mili/mili_text.h DESTINATION include/mili)
