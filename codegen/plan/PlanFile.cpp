@@ -223,6 +223,7 @@ void PlanRecords::build(ArrayRef<codegen::CompiledVariant> variants, ArrayRef<ui
   std::vector<flatbuffers::Offset<fbs::Variant>> variantRecords;
   for (auto [variant, section] : llvm::zip(variants, sections)) {
     std::vector<flatbuffers::Offset<flatbuffers::String>> features;
+    features.reserve(variant.features.size());
     for (const std::string &feature : variant.features)
       features.push_back(builder.CreateString(feature));
     variantRecords.push_back(fbs::CreateVariantDirect(builder, variant.name.c_str(), &features, section));
