@@ -210,6 +210,9 @@ private:
       return data_loss("0 rows per tile");
     if (launch.tiles_fixed() == 0 || launch.tiles_fixed() > (uint64_t{1} << 60) / std::max<uint64_t>(rows, 1))
       return data_loss(num(launch.tiles_fixed()) + " tiles for each of " + num(rows) + " rows");
+    // The FlatBuffers verifier checks the alignment of a vector's length, not of the structs in it.
+    if (reinterpret_cast<uintptr_t>(launch.args()->Data()) % alignof(plan::Arg) != 0)
+      return data_loss("its arguments are misaligned");
     for (uint32_t a = 0; a < launch.args()->size(); ++a)
       if (Status status = check_arg(*launch.args()->Get(a), bucket); !status.ok())
         return status.with_context("argument " + num(a));
