@@ -68,6 +68,8 @@ StatusOr<std::unique_ptr<ThreadPool>> ThreadPool::create(uint32_t workers, const
     pool->threads_.push_back(thread);
     pin(thread, worker);
   }
+  // A thread allocates as it starts: all of them are up when this returns, so that the first step finds no such work.
+  pool->run([](void *, uint32_t) {}, nullptr);
   return pool;
 }
 
