@@ -117,8 +117,10 @@ TEST_P(SessionTest, ForkSharesPagesAndCopiesTheOneItWrites) {
   auto a = make();
   ASSERT_TRUE(a->append(some_tokens(100, 1)).ok());
   const int64_t free_before = pool->free_pages();
+  a->set_prompt_tokens(90);
   auto forked = a->fork();
   ASSERT_TRUE(forked.ok());
+  EXPECT_EQ((*forked)->prompt_tokens(), 90u);
   auto &b = *forked;
   EXPECT_EQ(pool->free_pages(), free_before);
   expect_last(*b);
@@ -358,6 +360,25 @@ TEST_P(SessionTest, ProfileNamesEveryLaunch) {
   EXPECT_GT(rows[2].seconds, 0);
   engine->set_profiling(false);
   EXPECT_TRUE(engine->profile().empty());
+}
+
+TEST(PageAllocator, CountsUsersAndRunsOut) {
+  PageAllocator pages(4);
+  bool recycled = true;
+  EXPECT_EQ(pages.free_pages(), 3);
+  for (int32_t expected : {1, 2, 3}) {  // page 0 is never given out
+    EXPECT_EQ(pages.allocate(&recycled), expected);
+    EXPECT_FALSE(recycled);
+  }
+  EXPECT_EQ(pages.allocate(&recycled), -1);
+  pages.share(2);
+  EXPECT_EQ(pages.users(2), 2);
+  pages.release(2);
+  EXPECT_EQ(pages.allocate(&recycled), -1);  // one user is left
+  pages.release(2);
+  EXPECT_EQ(pages.free_pages(), 1);
+  EXPECT_EQ(pages.allocate(&recycled), 2);
+  EXPECT_TRUE(recycled);
 }
 
 INSTANTIATE_TEST_SUITE_P(Threads, SessionTest, testing::Values(1u, 2u, 3u, 5u));
