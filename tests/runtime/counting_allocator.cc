@@ -11,7 +11,7 @@ uint64_t mili::toy::heap_allocations() {
   return allocations;
 }
 
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 // The sanitizer owns malloc; it calls this after each allocation.
 extern "C" __attribute__((visibility("default"))) void __sanitizer_malloc_hook(const volatile void *, size_t) {
   ++allocations;
