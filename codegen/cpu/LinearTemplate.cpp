@@ -313,7 +313,7 @@ void Emitter::plainPanel(Value base, ArrayRef<Value> rows, int64_t half, SmallVe
 Value Emitter::dot(Value sum, Value unsignedBytes, Value signedBytes) {
   if (k.variant.vnni)
     return k.intrinsic("llvm.x86.avx512.vpdpbusd.512", words(), {sum, unsignedBytes, signedBytes});
-  // Pairs in i16: exact, since the unsigned side is at most 63 here (or |x| with |w| <= 128).
+  // Pairs in i16: exact, since the unsigned side is at most 63 here (or |w| <= 128 with |x| <= 127).
   Value pairs =
       k.intrinsic("llvm.x86.avx2.pmadd.ub.sw", k.vec(lanes() * 2, k.b.getI16Type()), {unsignedBytes, signedBytes});
   Value ones = arith::ConstantOp::create(
@@ -322,11 +322,12 @@ Value Emitter::dot(Value sum, Value unsignedBytes, Value signedBytes) {
   return arith::AddIOp::create(k.b, k.loc, sum, quads);
 }
 
-/// As dot, for weights of the full signed range stored as q + 128, without vpdpbusd: |x| times w with x's sign.
+/// As dot, for weights of the full signed range stored as q + 128, without vpdpbusd: |w| times x with w's sign. Not the
+/// other way round: a weight may be -128, which has no negative, and |-128| is 128 unsigned; x lies within -127..127.
 Value Emitter::dotSigned(Value sum, Value weights, Value x) {
   Value w = arith::XOrIOp::create(k.b, k.loc, weights, byteSplat(-128));
-  Value signedWeights = k.intrinsic("llvm.x86.avx2.psign.b", bytes(), {w, x});
-  return dot(sum, math::AbsIOp::create(k.b, k.loc, x), signedWeights);
+  Value signedX = k.intrinsic("llvm.x86.avx2.psign.b", bytes(), {x, w});
+  return dot(sum, math::AbsIOp::create(k.b, k.loc, w), signedX);
 }
 
 void Emitter::quantizedPanel(Value base, ArrayRef<Value> rows, int64_t half, SmallVector<Value> &sums) {
