@@ -102,9 +102,13 @@ OwningOpRef<ModuleOp> mlir::mili::importModel(const ModelFile &model, const Impo
     return {};
   }
   Builder attributes(context);
-  const RopeAttr rope =
-      RopeAttr::get(context, table->kind, config.adjacentPairs ? RopePairing::adjacent : RopePairing::half,
-                    attributes.getF32FloatAttr(table->amplitude), attributes.getDenseF32ArrayAttr(table->frequencies));
+  // Parameters within their own ranges can still give frequencies that overflow; the attribute's verifier says so.
+  const auto rope = RopeAttr::getChecked(
+      [&] { return emitError(loc) << "RoPE '" << table->kind << "': "; }, context, StringRef(table->kind),
+      config.adjacentPairs ? RopePairing::adjacent : RopePairing::half, attributes.getF32FloatAttr(table->amplitude),
+      attributes.getDenseF32ArrayAttr(table->frequencies));
+  if (!rope)
+    return {};
 
   OwningOpRef<ModuleOp> module = ModuleOp::create(loc, name);
   ModuleOp op = *module;
