@@ -3,6 +3,7 @@
 add_library(mili_core STATIC
   src/cpu_device.cc
   src/cpu_features.cc
+  src/cuda/cuda_device.cc
   src/device.cc
   src/engine.cc
   src/generator.cc

@@ -237,7 +237,7 @@ void PlanRecords::build(ArrayRef<codegen::CompiledVariant> variants, ArrayRef<ui
   auto memory = module->getAttrOfType<DictionaryAttr>(plan::MiliPlanDialect::getMemoryAttrName());
   auto figure = [&](StringRef name) { return static_cast<uint64_t>(cast<IntegerAttr>(memory.get(name)).getInt()); };
   auto memoryRecord = fbs::CreateMemory(builder, figure("weights"), figure("arena"), figure("kv"), figure("tables"),
-                                        figure("worker_scratch"));
+                                        figure("worker_scratch"), figure("counters"));
   auto generation = buildGeneration();
   auto planRecord = fbs::CreatePlan(
       builder, builder.CreateString("mili " MILI_VERSION), modelRecord, target, activation, figure("requests"),

@@ -57,6 +57,17 @@ public:
   std::vector<void *> args;
 };
 
+class CpuHostBuffer : public HostBuffer {
+public:
+  explicit CpuHostBuffer(uint64_t bytes) : memory_(bytes) {
+    data_ = memory_.data();
+    size_ = bytes;
+  }
+
+private:
+  std::vector<std::byte> memory_;
+};
+
 class CpuEvent : public Event {
 public:
   double at = -1;
@@ -91,7 +102,13 @@ public:
     return DeviceBuffer(this, static_cast<DeviceAddress>(memory), bytes);
   }
 
-  StatusOr<DeviceAddress> load_weights(const Plan &plan) override {
+  StatusOr<std::unique_ptr<HostBuffer>> allocate_host(uint64_t bytes) override {
+    return std::unique_ptr<HostBuffer>(std::make_unique<CpuHostBuffer>(bytes));
+  }
+
+  StatusOr<DeviceAddress> load_weights(const Plan &plan, const Progress &) override {
+    if (plan.meta().synthetic())
+      return unimplemented(plan.path() + ": its weights are synthetic, which only the device \"cuda\" generates");
     // Used where the file is mapped.
     return const_cast<DeviceAddress>(plan.weights().data());
   }

@@ -37,14 +37,16 @@ struct Engine::Impl {
   std::unique_ptr<Module> module;
   DeviceBuffer arena;
   DeviceBuffer tables;
+  DeviceBuffer counters;
   std::vector<Pool> pools;
   std::vector<EngineBucket> buckets;
   std::vector<BucketBounds> bounds;
   std::vector<uint32_t> order;  // buckets from the smallest
   BucketBounds largest;
   BatchLayout layout;
-  std::vector<std::byte> mirror;   // of the tables, where the device's memory is not the host's
-  std::vector<float> host_logits;  // likewise
+  // Where the device's memory is not the host's.
+  std::unique_ptr<HostBuffer> mirror;       // of the tables
+  std::unique_ptr<HostBuffer> host_logits;
   int64_t vocab = 0;
   bool profiling = false;
   uint64_t allocations_at_load = 0;
@@ -53,7 +55,7 @@ struct Engine::Impl {
 
   template <typename T = int32_t>
   T *host_table(uint64_t offset) {
-    return reinterpret_cast<T *>((device->host_visible() ? tables.address() : mirror.data()) + offset);
+    return reinterpret_cast<T *>((mirror ? mirror->data() : tables.address()) + offset);
   }
   const int32_t *device_table(uint64_t offset) const {
     return reinterpret_cast<const int32_t *>(tables.address() + offset);
@@ -70,6 +72,7 @@ Status Engine::Impl::allocate() {
   const MemoryFigures &memory = plan.memory();
   MILI_ASSIGN_OR_RETURN(arena, device->allocate(memory.arena, "the arena"));
   MILI_ASSIGN_OR_RETURN(tables, device->allocate(memory.tables, "the batch's tables"));
+  MILI_ASSIGN_OR_RETURN(counters, device->allocate(memory.counters, "the counters"));
   for (const plan::State *state : *meta.states()) {
     if (state->kind() != plan::StateKind::PagedKv)
       return unimplemented(plan.path() + ": state \"" + state->name()->str() +
@@ -80,13 +83,13 @@ Status Engine::Impl::allocate() {
                                                         "the pool of state \"" + state->name()->str() + "\""));
     pools.push_back(std::move(pool));
   }
-  MILI_ASSIGN_OR_RETURN(MemoryInputs inputs, memory_inputs(meta, plan.weights().size()));
+  MILI_ASSIGN_OR_RETURN(MemoryInputs inputs, memory_inputs(meta, memory.weights));
   MILI_ASSIGN_OR_RETURN(layout, batch_layout(inputs.buckets, memory.pages_per_sequence));
   return ok_status();
 }
 
 Status Engine::Impl::prepare(const plan::Function &function, const Progress &progress) {
-  MILI_ASSIGN_OR_RETURN(DeviceAddress weights, device->load_weights(plan));
+  MILI_ASSIGN_OR_RETURN(DeviceAddress weights, device->load_weights(plan, progress));
   const plan::Plan &meta = plan.meta();
   for (const plan::Bucket *record : *function.buckets()) {
     std::vector<Launch> launches;
@@ -96,13 +99,20 @@ Status Engine::Impl::prepare(const plan::Function &function, const Progress &pro
                     {},
                     planned->tiles_fixed(),
                     static_cast<RowCount>(planned->tiles_per()),
-                    std::max<uint32_t>(planned->rows_per_tile(), 1)};
+                    std::max<uint32_t>(planned->rows_per_tile(), 1),
+                    {}};
+      if (planned->tensor_maps())
+        for (const plan::TensorMap *map : *planned->tensor_maps())
+          launch.tensor_maps.push_back(
+              {map->arg(), map->box_rows(), map->box_columns(), map->rows(), map->columns()});
       for (const plan::Arg *arg : *planned->args()) {
         DeviceAddress base = arena.address();
         if (arg->kind() == plan::ArgKind::Weight)
           base = weights + meta.weights()->Get(arg->index())->offset();
         else if (arg->kind() == plan::ArgKind::State)
           base = pools[arg->index()].memory.address();
+        else if (arg->kind() == plan::ArgKind::Counters)
+          base = counters.address();
         launch.args.push_back(base + arg->offset());
       }
       launches.push_back(std::move(launch));
@@ -114,7 +124,8 @@ Status Engine::Impl::prepare(const plan::Function &function, const Progress &pro
     bucket.seconds.resize(launches.size());
     MILI_ASSIGN_OR_RETURN(
         bucket.list,
-        device->prepare(*module, launches, {bucket.bounds.tokens, bucket.bounds.sequences, bucket.bounds.logit_rows}));
+        device->prepare(*module, launches, {bucket.bounds.tokens, bucket.bounds.sequences, bucket.bounds.logit_rows,
+                                            device->host_visible() ? nullptr : tables.address()}));
     largest.tokens = std::max(largest.tokens, bucket.bounds.tokens);
     largest.sequences = std::max(largest.sequences, bucket.bounds.sequences);
     largest.logit_rows = std::max(largest.logit_rows, bucket.bounds.logit_rows);
@@ -129,8 +140,9 @@ Status Engine::Impl::prepare(const plan::Function &function, const Progress &pro
   auto size = [&](uint32_t i) { return std::tuple(bounds[i].tokens, bounds[i].sequences, bounds[i].logit_rows); };
   std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return size(a) < size(b); });
   if (!device->host_visible()) {
-    mirror.resize(layout.total);
-    host_logits.resize(static_cast<size_t>(largest.logit_rows * vocab));
+    MILI_ASSIGN_OR_RETURN(mirror, device->allocate_host(layout.total));
+    MILI_ASSIGN_OR_RETURN(host_logits,
+                          device->allocate_host(static_cast<uint64_t>(largest.logit_rows * vocab) * sizeof(float)));
   }
   return ok_status();
 }
@@ -142,15 +154,22 @@ Engine::~Engine() {
   impl_->buckets.clear();
   impl_->pools.clear();
   impl_->tables = DeviceBuffer();
+  impl_->counters = DeviceBuffer();
+  impl_->mirror.reset();
+  impl_->host_logits.reset();
   impl_->arena = DeviceBuffer();
   impl_->module.reset();
 }
 
 StatusOr<std::unique_ptr<Engine>> Engine::load(Plan plan, const EngineOptions &options) {
   const std::string target = plan.meta().target()->name()->str();
+  if (target == "cuda") {
+    MILI_ASSIGN_OR_RETURN(auto device, create_cuda_device(options.cuda));
+    return load(std::move(plan), std::move(device), options);
+  }
   if (target != "cpu")
     return unavailable(plan.path() + ": compiled for target \"" + target +
-                       "\", this runtime has the device \"cpu\"; compile with --target cpu");
+                       "\", this runtime has the devices \"cpu\" and \"cuda\"; compile with --target cpu or cuda");
   MILI_ASSIGN_OR_RETURN(auto device, create_cpu_device(options.cpu));
   return load(std::move(plan), std::move(device), options);
 }
@@ -291,6 +310,8 @@ Batch Engine::Impl::fill(std::span<const StepSequence> sequences, int64_t tokens
   batch.kv_len = device_table(layout.kv_len);
   batch.page_table = device_table(layout.page_table);
   batch.logit_tokens = device_table(layout.logit_tokens);
+  if (mirror)
+    std::memcpy(mirror->data(), &batch, sizeof(batch));
   return batch;
 }
 
@@ -303,8 +324,8 @@ StatusOr<StepOutput> Engine::step(std::span<const StepSequence> sequences) {
   MILI_RETURN_IF_ERROR(self.plan.check_unchanged());
   EngineBucket &bucket = self.buckets[index];
   const Batch batch = self.fill(sequences, tokens, rows);
-  if (!self.mirror.empty())
-    MILI_RETURN_IF_ERROR(self.device->copy_to_device(self.tables.address(), self.mirror.data(), self.mirror.size()));
+  if (self.mirror)
+    MILI_RETURN_IF_ERROR(self.device->copy_to_device(self.tables.address(), self.mirror->data(), self.mirror->size()));
   MILI_RETURN_IF_ERROR(self.device->execute(*bucket.list, batch,
                                             self.profiling ? std::span<double>(bucket.seconds) : std::span<double>()));
   bucket.steps += self.profiling;
@@ -320,9 +341,9 @@ StatusOr<StepOutput> Engine::step(std::span<const StepSequence> sequences) {
     MILI_RETURN_IF_ERROR(self.device->synchronize());
     output.logits = reinterpret_cast<const float *>(logits);
   } else {
-    MILI_RETURN_IF_ERROR(self.device->copy_to_host(self.host_logits.data(), logits,
+    MILI_RETURN_IF_ERROR(self.device->copy_to_host(self.host_logits->data(), logits,
                                                    static_cast<uint64_t>(rows * self.vocab) * sizeof(float)));
-    output.logits = self.host_logits.data();
+    output.logits = reinterpret_cast<const float *>(self.host_logits->data());
   }
   return output;
 }

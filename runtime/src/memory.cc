@@ -62,7 +62,7 @@ StatusOr<BatchLayout> batch_layout(const std::vector<BucketSize> &buckets, uint6
     rows = std::max(rows, bucket.logit_rows);
   }
   BatchLayout layout;
-  Checked at = 0;
+  Checked at = round_up(sizeof(Batch), kTableAlign);
   auto place = [&](uint64_t &offset, Checked entries) {
     offset = at.value();
     Checked end = at + entries * sizeof(int32_t) + (kTableAlign - 1);
@@ -120,7 +120,9 @@ StatusOr<MemoryFigures> plan_memory(const MemoryInputs &inputs) {
   MILI_ASSIGN_OR_RETURN(BatchLayout layout, batch_layout(inputs.buckets, figures.pages_per_sequence));
   figures.tables = layout.total;
 
-  Checked total = Checked(figures.weights) + figures.arena + figures.kv + figures.tables + figures.worker_scratch;
+  figures.counters = inputs.counter_bytes;
+  Checked total = Checked(figures.weights) + figures.arena + figures.kv + figures.tables + figures.worker_scratch +
+                  figures.counters;
   if (!total.ok())
     return too_large("the plan's memory");
   return figures;

@@ -42,8 +42,7 @@ public:
     MILI_RETURN_IF_ERROR(check_weights());
     MILI_RETURN_IF_ERROR(check_states());
     for (const plan::Kernel *kernel : *meta_.kernels())
-      if (kernel->symbol()->size() == 0)
-        return data_loss("META: a kernel without a symbol");
+      MILI_RETURN_IF_ERROR(check_kernel(*kernel));
     for (uint32_t r = 0; r < meta_.ranks()->size(); ++r)
       MILI_RETURN_IF_ERROR(check_rank(*meta_.ranks()->Get(r), r));
     return check_memory();
@@ -94,8 +93,33 @@ private:
     return ok_status();
   }
 
+  Status check_kernel(const plan::Kernel &kernel) {
+    if (kernel.symbol()->size() == 0)
+      return data_loss("META: a kernel without a symbol");
+    const std::string label = "META: kernel \"" + kernel.symbol()->str() + "\"";
+    if (meta_.target()->name()->string_view() != "cuda")
+      return ok_status();
+    if (!kernel.cuda() || kernel.cuda()->size() == 0)
+      return data_loss(label + " does not say how it is launched on a GPU");
+    if (reinterpret_cast<uintptr_t>(kernel.cuda()->Data()) % alignof(plan::CudaLaunch) != 0)
+      return data_loss(label + ": its launches are misaligned");
+    uint32_t before = 0;
+    for (const plan::CudaLaunch *launch : *kernel.cuda()) {
+      if (launch->arch() <= before || launch->threads() == 0 || launch->threads() > 1024 ||
+          launch->shared() > 232448 || launch->blocks_per_sm() > 32)
+        return data_loss(label + ": " + num(launch->threads()) + " threads with " + num(launch->shared()) +
+                         " bytes of shared memory on architecture " + num(launch->arch()) + " after " + num(before));
+      before = launch->arch();
+    }
+    return ok_status();
+  }
+
   Status check_weights() {
-    const uint64_t room = sections_.back().size;
+    const bool synthetic = meta_.synthetic() != nullptr;
+    if (synthetic && sections_.back().size != 0)
+      return data_loss("META: the weights are synthetic, yet the plan carries " + num(sections_.back().size) +
+                       " bytes of them");
+    const uint64_t room = synthetic ? meta_.memory()->weights() : sections_.back().size;
     std::vector<std::pair<uint64_t, const plan::Weight *>> order;
     for (const plan::Weight *weight : *meta_.weights()) {
       const std::string label = "META: weight \"" + weight->name()->str() + "\"";
@@ -213,6 +237,20 @@ private:
     // The FlatBuffers verifier checks the alignment of a vector's length, not of the structs in it.
     if (reinterpret_cast<uintptr_t>(launch.args()->Data()) % alignof(plan::Arg) != 0)
       return data_loss("its arguments are misaligned");
+    if (launch.tensor_maps()) {
+      if (reinterpret_cast<uintptr_t>(launch.tensor_maps()->Data()) % alignof(plan::TensorMap) != 0)
+        return data_loss("its tensor maps are misaligned");
+      for (const plan::TensorMap *map : *launch.tensor_maps()) {
+        uint64_t bytes = 0;
+        if (map->arg() >= launch.args()->size() || map->box_rows() == 0 || map->box_rows() > 256 ||
+            map->box_columns() != 64 || map->rows() == 0 || map->columns() == 0 || map->columns() % 8 != 0 ||
+            __builtin_mul_overflow(map->rows(), map->columns(), &bytes) ||
+            bytes > launch.args()->Get(map->arg())->size() / 2)
+          return data_loss("a tensor map of " + num(map->rows()) + " x " + num(map->columns()) + " in boxes of " +
+                           num(map->box_rows()) + " x " + num(map->box_columns()) + " on argument " + num(map->arg()) +
+                           " of " + num(launch.args()->size()) + " is not within it");
+      }
+    }
     for (uint32_t a = 0; a < launch.args()->size(); ++a)
       if (Status status = check_arg(*launch.args()->Get(a), bucket); !status.ok())
         return status.with_context("argument " + num(a));
@@ -241,6 +279,11 @@ private:
         return data_loss("state " + num(arg.index()) + " of " + num(pool_bytes_.size()));
       room = pool_bytes_[arg.index()];
       break;
+    case plan::ArgKind::Counters:
+      if (arg.index() != 0)
+        return data_loss("counter block " + num(arg.index()) + " of 1");
+      room = meta_.memory()->counters();
+      break;
     default: return data_loss("kind " + num(static_cast<uint64_t>(arg.kind())) + " is unknown");
     }
     if (!fits(arg.offset(), arg.size(), room))
@@ -249,7 +292,7 @@ private:
   }
 
   Status check_memory() {
-    auto inputs = memory_inputs(meta_, sections_.back().size);
+    auto inputs = memory_inputs(meta_, meta_.synthetic() ? meta_.memory()->weights() : sections_.back().size);
     if (!inputs.ok())
       return inputs.status();
     auto figures = plan_memory(*inputs);
@@ -264,6 +307,7 @@ private:
                 {"kv", stated.kv(), figures->kv},
                 {"tables", stated.tables(), figures->tables},
                 {"worker_scratch", stated.worker_scratch(), figures->worker_scratch},
+                {"counters", stated.counters(), figures->counters},
                 {"kv_pages", meta_.kv_pages(), figures->kv_pages}};
     for (const auto &row : rows)
       if (row.stated != row.computed)
@@ -293,6 +337,7 @@ StatusOr<MemoryInputs> memory_inputs(const plan::Plan &meta, uint64_t weight_byt
         inputs.buckets.push_back({bucket->tokens(), bucket->sequences(), bucket->logit_rows(), bucket->arena_bytes()});
   for (const plan::Kernel *kernel : *meta.kernels())
     inputs.kernel_scratch.push_back(kernel->scratch_bytes());
+  inputs.counter_bytes = meta.memory()->counters();
   return inputs;
 }
 

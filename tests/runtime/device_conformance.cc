@@ -55,7 +55,7 @@ TEST_P(DeviceConformance, CopiesAndClears) {
 }
 
 TEST_P(DeviceConformance, WeightsAreThere) {
-  auto weights = device->load_weights(*plan);
+  auto weights = device->load_weights(*plan, {});
   ASSERT_TRUE(weights.ok());
   std::vector<std::byte> back(plan->weights().size());
   ASSERT_TRUE(device->copy_to_host(back.data(), *weights, back.size()).ok());

@@ -102,7 +102,8 @@ std::vector<std::byte> ToyPlan::meta() const {
   auto target_record = plan::CreateTargetDirect(b, target.c_str(), &variant_records);
   auto model = plan::CreateModelDirect(b, "toy", "toy", vocab, 1, table.size(), 1000);
   auto generation = plan::CreateGeneration(b, b.CreateVector(eos), bos, 0, 0, top_p, 0, 1);
-  auto figures = plan::CreateMemory(b, memory.weights, memory.arena, memory.kv, memory.tables, memory.worker_scratch);
+  auto figures = plan::CreateMemory(b, memory.weights, memory.arena, memory.kv, memory.tables, memory.worker_scratch,
+                                   memory.counters);
   auto root = plan::CreatePlan(b, b.CreateString("mili test"), model, target_record, plan::Dtype::F32, requests,
                                context, kv_pages, b.CreateVector(weight_records), b.CreateVector(state_records),
                                b.CreateVector(kernel_records), b.CreateVector(rank_records), generation, figures);

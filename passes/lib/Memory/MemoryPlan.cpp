@@ -360,6 +360,7 @@ LogicalResult MemoryPlan::emitMemory(ArrayRef<BucketPlan> plans) {
   set("kv", figures->kv);
   set("tables", figures->tables);
   set("worker_scratch", figures->worker_scratch);
+  set("counters", figures->counters);
   set("kv_pages", figures->kv_pages);
   set("requests", inputs.requests);
   set("context", inputs.context);

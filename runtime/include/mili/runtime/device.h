@@ -9,6 +9,7 @@
 #pragma once
 
 #include "mili/runtime/batch.h"
+#include "mili/runtime/plan.h"
 #include "mili/runtime/status.h"
 
 #include <cstddef>
@@ -21,7 +22,6 @@
 
 namespace mili {
 
-class Plan;
 class Device;
 
 using DeviceAddress = std::byte *;
@@ -60,11 +60,30 @@ public:
   virtual ~Module() = default;
   // Kernels by their index in the plan's kernel table.
   virtual uint32_t kernel_count() const = 0;
-  // Which of the plan's variants was taken, for people: "x86-64-v4-vnni".
+  // Which of the plan's variants was taken, for people: "x86-64-v4-vnni", "sm_90a".
   virtual std::string_view variant() const = 0;
 };
 
+// Owns memory of the host that a device copies from and to without a detour (pinned for a GPU).
+class HostBuffer {
+public:
+  virtual ~HostBuffer() = default;
+  std::byte *data() const { return data_; }
+  uint64_t size() const { return size_; }
+
+protected:
+  std::byte *data_ = nullptr;
+  uint64_t size_ = 0;
+};
+
 enum class RowCount : uint8_t { kOne = 0, kTokens, kLogitRows, kSequences };
+
+// A bf16 matrix that a kernel reads by tensor copies: plan.fbs, TensorMap.
+struct TensorMap {
+  uint32_t arg = 0;
+  uint32_t box_rows = 0, box_columns = 0;
+  uint64_t rows = 0, columns = 0;
+};
 
 // One launch with its arguments' addresses known.
 struct Launch {
@@ -74,6 +93,7 @@ struct Launch {
   uint64_t tiles_fixed = 0;
   RowCount tiles_per = RowCount::kOne;
   uint32_t rows_per_tile = 1;
+  std::vector<TensorMap> tensor_maps = {};
 };
 
 uint64_t launch_tiles(const Launch &launch, const Batch &batch);
@@ -91,6 +111,7 @@ struct LaunchBounds {
   int64_t tokens = 0;
   int64_t sequences = 0;
   int64_t logit_rows = 0;
+  DeviceAddress batch_address = nullptr;  // of the step's Batch in device memory, unless host_visible()
 };
 
 // A point in the device's order of work.
@@ -111,9 +132,11 @@ public:
   // `bytes` of zeros, 4096-byte aligned. Pages that are never touched cost no physical memory where the system can do
   // that. ResourceExhausted names `what`, the bytes asked for and those available.
   virtual StatusOr<DeviceBuffer> allocate(uint64_t bytes, std::string_view what) = 0;
-  // The plan's WEIGHTS section in the device's memory: the map itself where the host is the device. The plan outlives
-  // it.
-  virtual StatusOr<DeviceAddress> load_weights(const Plan &plan) = 0;
+  // Memory of the host for copies to and from the device. Not counted by allocation_count().
+  virtual StatusOr<std::unique_ptr<HostBuffer>> allocate_host(uint64_t bytes) = 0;
+  // The plan's WEIGHTS section in the device's memory: the map itself where the host is the device, else memory of the
+  // device's, into which it is streamed or, for synthetic weights, generated. The plan outlives it.
+  virtual StatusOr<DeviceAddress> load_weights(const Plan &plan, const Progress &progress) = 0;
   // Allocations of device memory so far. It must not grow after load.
   virtual uint64_t allocation_count() const = 0;
 
@@ -128,7 +151,8 @@ public:
   // The module outlives the list. `worker_scratch` bytes (of Memory.worker_scratch) are reserved for each worker.
   virtual StatusOr<std::unique_ptr<LaunchList>> prepare(const Module &module, std::span<const Launch> launches,
                                                         const LaunchBounds &bounds) = 0;
-  // Runs every launch in order; each sees what the one before it wrote. The batch's tables are in device memory.
+  // Runs every launch in order; each sees what the one before it wrote. The batch's tables are in device memory. Kernels
+  // of a GPU read the batch itself at the list's `batch_address`, where the caller has copied it.
   // Where `seconds` is not empty it has one entry per launch, to which the launch's time is added; the call then waits.
   virtual Status execute(LaunchList &list, const Batch &batch, std::span<double> seconds = {}) = 0;
 
@@ -152,6 +176,26 @@ struct CpuOptions {
 };
 
 StatusOr<std::unique_ptr<Device>> create_cpu_device(const CpuOptions &options = {});
+
+struct CudaOptions {
+  uint32_t device = 0;  // the CUDA ordinal (after CUDA_VISIBLE_DEVICES)
+  // Where compiled kernels are kept; empty: $MILI_CACHE_DIR, else $XDG_CACHE_HOME/mili, else ~/.cache/mili, under
+  // "kernels". "off": nowhere.
+  std::string cache_dir;
+  bool use_cubins = true;  // false: as if the plan had none, to time compilation
+  bool graphs = true;      // false: launch kernel by kernel instead of replaying captured graphs
+  uint32_t jit_threads = 0;  // 0: one for each hardware thread
+};
+
+// Unavailable without a driver or a GPU, or where the plan's kernels cannot run on it; says what was found, what is
+// needed, and which flag helps. The driver (libcuda.so.1) and NVRTC are opened here, at run time.
+StatusOr<std::unique_ptr<Device>> create_cuda_device(const CudaOptions &options = {});
+
+// What loading the kernels took; for reports.
+struct ModuleLoadReport {
+  uint32_t kernels = 0, from_plan = 0, from_cache = 0, compiled = 0;
+  double wall_seconds = 0, cpu_seconds = 0;
+};
 
 // Features of this CPU by their /proc/cpuinfo names ("avx2", "avx512_vnni", ...), those that the system enables.
 // Unknown names are false.

@@ -23,7 +23,8 @@
 namespace mili {
 
 struct EngineOptions {
-  CpuOptions cpu;
+  CpuOptions cpu;    // for plans of target "cpu"
+  CudaOptions cuda;  // for plans of target "cuda"
   std::string function = "forward";
   Progress progress;
 };

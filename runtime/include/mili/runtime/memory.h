@@ -35,6 +35,7 @@ struct MemoryInputs {
   std::vector<StateSize> states;
   std::vector<BucketSize> buckets;       // of every function
   std::vector<uint64_t> kernel_scratch;  // scratch_bytes of every kernel
+  uint64_t counter_bytes = 0;            // of the counter block
 };
 
 // Bytes, but for kv_pages and pages_per_sequence.
@@ -44,14 +45,16 @@ struct MemoryFigures {
   uint64_t kv = 0;              // all state pools
   uint64_t tables = 0;          // the batch's tables, see BatchLayout
   uint64_t worker_scratch = 0;  // of each worker thread
+  uint64_t counters = 0;        // what launches synchronize with, see plan.fbs
   uint64_t kv_pages = 0;        // pages of every paged state, page 0 (scratch) included
   uint64_t pages_per_sequence = 0;
 
-  // weights + arena + kv + tables + workers * worker_scratch.
-  uint64_t total(uint64_t workers) const { return weights + arena + kv + tables + workers * worker_scratch; }
+  // weights + arena + kv + tables + counters + workers * worker_scratch.
+  uint64_t total(uint64_t workers) const { return weights + arena + kv + tables + counters + workers * worker_scratch; }
 };
 
-// Byte offsets of the batch's tables (batch_fields.def) in their one allocation; each begins at a multiple of 64.
+// Byte offsets of the batch's tables (batch_fields.def) in their one allocation; each begins at a multiple of 64. A copy
+// of the Batch comes first, for kernels that read it from device memory.
 struct BatchLayout {
   uint64_t token_ids = 0, positions = 0, segments = 0, q_start = 0, kv_len = 0, page_table = 0, logit_tokens = 0;
   uint64_t total = 0;

@@ -31,6 +31,8 @@ enum class SectionKind : uint32_t {
   kMeta = 1,        // FlatBuffers, plan.fbs; exactly one
   kTokenizer = 2,   // FlatBuffers, tokenizer.fbs; at most one
   kHostObject = 3,  // an ELF shared object; one per variant
+  kCudaSource = 5,  // FlatBuffers, cuda.fbs: CudaSources; at most one
+  kCubins = 6,      // FlatBuffers, cuda.fbs: Cubins; one per architecture
   kWeights = 4,     // raw, kWeightSectionAlign-aligned in the file; exactly one, last
 };
 
