@@ -3,7 +3,9 @@
 add_library(mili_core STATIC
   src/cpu_device.cc
   src/cpu_features.cc
+  src/cuda/cuda_api.cc
   src/cuda/cuda_device.cc
+  src/cuda/kernel_loader.cc
   src/device.cc
   src/engine.cc
   src/generator.cc

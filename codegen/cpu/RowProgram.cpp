@@ -28,12 +28,6 @@ KernelArguments::KernelArguments(Block &body) {
     results.push_back(isState(value.getType()) ? ~0u : count++);
 }
 
-int64_t mlir::mili::codegen::featuresOf(Value activation) {
-  return cast<RankedTensorType>(activation.getType()).getShape().back();
-}
-Type mlir::mili::codegen::elementOf(Value tensor) {
-  return cast<RankedTensorType>(tensor.getType()).getElementType();
-}
 
 static bool isActivation(Value value) {
   auto tensor = dyn_cast<RankedTensorType>(value.getType());

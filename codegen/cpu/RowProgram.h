@@ -13,6 +13,7 @@
 #define MILI_CODEGEN_CPU_ROWPROGRAM_H
 
 #include "mili/Codegen/CpuKernelBuilder.h"
+#include "mili/Codegen/KernelTemplate.h"
 
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/DenseSet.h"
@@ -38,10 +39,6 @@ private:
   SmallVector<unsigned> results;
   unsigned count = 0;
 };
-
-/// Features of a row: the static last dimension of an activation's type.
-int64_t featuresOf(Value activation);
-Type elementOf(Value tensor);
 
 /// f32 values of features [first, first + width) of a value, for one row.
 struct RowUnit {

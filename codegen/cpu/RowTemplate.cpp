@@ -3,28 +3,9 @@
 
 #include "mili/Codegen/CpuTemplates.h"
 
-#include "llvm/ADT/SmallPtrSet.h"
-
 using namespace mlir;
 using namespace mlir::mili;
 using namespace mlir::mili::codegen;
-
-/// Whether a group works on one row per wanted row: something it reads comes from `mili.logits`, through any number of
-/// groups.
-static bool isOnWantedRows(GroupOp group) {
-  llvm::SmallPtrSet<Operation *, 32> visited{group};
-  SmallVector<GroupOp> worklist{group};
-  while (!worklist.empty())
-    for (Value input : worklist.pop_back_val().getInputs()) {
-      auto producer = input.getDefiningOp<GroupOp>();
-      if (!producer || !visited.insert(producer).second)
-        continue;
-      if (llvm::any_of(producer.getBody().front(), [](Operation &op) { return isa<LogitsOp>(op); }))
-        return true;
-      worklist.push_back(producer);
-    }
-  return false;
-}
 
 namespace {
 class RowTemplate : public CpuKernelTemplate {

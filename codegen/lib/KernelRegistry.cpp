@@ -1,12 +1,37 @@
 //===- KernelRegistry.cpp - the templates of each target ---------------------===//
 #include "mili/Codegen/CpuTemplates.h"
+#include "mili/Codegen/CudaTemplates.h"
 #include "mili/Codegen/KernelTemplate.h"
+
+#include "llvm/ADT/SmallPtrSet.h"
 
 using namespace mlir;
 using namespace mlir::mili;
 using namespace mlir::mili::codegen;
 
 KernelTemplate::~KernelTemplate() = default;
+
+int64_t mlir::mili::codegen::featuresOf(Value activation) {
+  return cast<RankedTensorType>(activation.getType()).getShape().back();
+}
+Type mlir::mili::codegen::elementOf(Value tensor) {
+  return cast<RankedTensorType>(tensor.getType()).getElementType();
+}
+
+bool mlir::mili::codegen::isOnWantedRows(GroupOp group) {
+  llvm::SmallPtrSet<Operation *, 32> visited{group};
+  SmallVector<GroupOp> worklist{group};
+  while (!worklist.empty())
+    for (Value input : worklist.pop_back_val().getInputs()) {
+      auto producer = input.getDefiningOp<GroupOp>();
+      if (!producer || !visited.insert(producer).second)
+        continue;
+      if (llvm::any_of(producer.getBody().front(), [](Operation &op) { return isa<LogitsOp>(op); }))
+        return true;
+      worklist.push_back(producer);
+    }
+  return false;
+}
 
 void KernelRegistry::add(std::unique_ptr<KernelTemplate> kernelTemplate) {
   assert(!lookup(kernelTemplate->getName()) && "names of templates are unique");
@@ -28,6 +53,16 @@ const KernelTemplate *KernelRegistry::match(GroupOp group) const {
 }
 
 KernelRegistry *KernelRegistry::forTarget(StringRef target) {
+  static KernelRegistry cuda = [] {
+    KernelRegistry registry;
+    registry.add(createCudaLinearTemplate());
+    registry.add(createCudaAttentionTemplate());
+    registry.add(createCudaSampleTemplate());
+    registry.add(createCudaRowTemplate());
+    return registry;
+  }();
+  if (target == "cuda")
+    return &cuda;
   if (target != "cpu")
     return nullptr;
   static KernelRegistry cpu = [] {
@@ -41,9 +76,15 @@ KernelRegistry *KernelRegistry::forTarget(StringRef target) {
   return &cpu;
 }
 
-Operation *CpuKernel::getHeroOp() const {
+static Operation *findHero(Block &body, StringRef hero) {
   for (Operation &op : body)
     if (op.getName().getStringRef() == hero)
       return &op;
   return nullptr;
+}
+Operation *CpuKernel::getHeroOp() const {
+  return findHero(body, hero);
+}
+Operation *CudaKernel::getHeroOp() const {
+  return findHero(body, hero);
 }

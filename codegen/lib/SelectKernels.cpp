@@ -32,7 +32,7 @@ struct SelectKernels : impl::SelectKernelsBase<SelectKernels> {
   void runOnOperation() override {
     KernelRegistry *registry = KernelRegistry::forTarget(target);
     if (!registry) {
-      getOperation().emitError("mili-codegen-select-kernels: no kernels for target '") << target << "'; there is: cpu";
+      getOperation().emitError("mili-codegen-select-kernels: no kernels for target '") << target << "'; there are: cpu, cuda";
       return signalPassFailure();
     }
     // One weight of the plan may be an op in each bucket's function: layouts are chosen by what it is.
@@ -104,6 +104,8 @@ struct SelectKernels : impl::SelectKernelsBase<SelectKernels> {
       group.setStagesAttr(builder.getArrayAttr(SmallVector<Attribute>(plan->stages.begin(), plan->stages.end())));
       if (plan->arenaScratch)
         group.setArenaScratch(plan->arenaScratch);
+      if (plan->counters)
+        group.setCounters(plan->counters);
     }
   }
 };

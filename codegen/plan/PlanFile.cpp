@@ -5,11 +5,14 @@
 #include "mili/Codegen/WeightLayout.h"
 #include "mili/IR/MiliPlan.h"
 #include "mili/runtime/plan.h"
+#include "mili/schema/cuda_generated.h"
 #include "mili/schema/plan_generated.h"
+#include "mili/runtime/hash.h"
 
 #include "mlir/IR/SymbolTable.h"
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSwitch.h"
 #include "llvm/Support/MathExtras.h"
 
 #include <nlohmann/json.hpp>
@@ -38,6 +41,14 @@ std::string formatOf(Type element) {
   return element.isF16() ? "f16" : "f32";
 }
 
+/// How META names what a layout made of a weight.
+std::string packedFormat(RankedTensorType type, StringRef layout) {
+  return layout == "rows_bf16" ? "bf16" : layout == "vector_f32" ? "f32" : formatOf(type.getElementType());
+}
+std::string packedLayout(StringRef layout) {
+  return layout == "rows_bf16" || layout == "vector_f32" ? "row_major" : layout.str();
+}
+
 int64_t attributeOr(ModuleOp module, StringRef name, int64_t otherwise) {
   auto attr = module->getAttrOfType<IntegerAttr>(name);
   return attr ? attr.getInt() : otherwise;
@@ -53,7 +64,7 @@ public:
   PlanRecords(ModuleOp module, const ::mili::ModelFile &model) : module(module), model(model) {}
 
   StatusOr<std::vector<::mili::WeightRecipe>> layOutWeights();
-  void build(ArrayRef<codegen::CompiledVariant> variants, ArrayRef<uint32_t> sections);
+  void build(const codegen::PlanTarget &target, ArrayRef<uint32_t> sections);
   std::span<const std::byte> bytes() const {
     return {reinterpret_cast<const std::byte *>(builder.GetBufferPointer()), builder.GetSize()};
   }
@@ -83,7 +94,11 @@ StatusOr<std::vector<::mili::WeightRecipe>> PlanRecords::layOutWeights() {
     MILI_ASSIGN_OR_RETURN(recipe.format, ::mili::tensor_format_from_name(formatOf(type.getElementType())));
     recipe.rows = type.getRank() == 1 ? 1 : type.getShape()[0];
     recipe.columns = type.getShape().back();
-    recipe.panels = weight.getLayout() == "panel16";
+    recipe.packing = llvm::StringSwitch<::mili::Packing>(weight.getLayout())
+                         .Case("panel16", ::mili::Packing::kPanels)
+                         .Case("rows_bf16", ::mili::Packing::kRowsBf16)
+                         .Case("vector_f32", ::mili::Packing::kVectorF32)
+                         .Default(::mili::Packing::kRowMajor);
     end = llvm::alignTo(end, ::mili::kWeightAlign);
     weightIndex[weight.getSymName()] = static_cast<uint32_t>(recipes.size());
     weightOffsets.push_back(end);
@@ -108,6 +123,8 @@ fbs::Arg PlanRecords::buildArg(Attribute arg) {
     uint32_t index = weightIndex.lookup(weight.getWeight().getValue());
     return {fbs::ArgKind::Weight, fbs::Access::Read, index, 0, weightSizes[index]};
   }
+  if (auto counters = dyn_cast<plan::CountersAttr>(arg))
+    return {fbs::ArgKind::Counters, fbs::Access::ReadWrite, 0, 0, static_cast<uint64_t>(counters.getSize())};
   auto state = cast<plan::StateRefAttr>(arg);
   uint32_t index = stateIndex.lookup(state.getState().getValue());
   auto memory = module->getAttrOfType<DictionaryAttr>(plan::MiliPlanDialect::getMemoryAttrName());
@@ -155,14 +172,14 @@ flatbuffers::Offset<fbs::Generation> PlanRecords::buildGeneration() {
       sample ? numberOr(generation, "min_p", 0.0f) : 0.0f, numberOr(generation, "repetition_penalty", 1.0f));
 }
 
-void PlanRecords::build(ArrayRef<codegen::CompiledVariant> variants, ArrayRef<uint32_t> sections) {
+void PlanRecords::build(const codegen::PlanTarget &target, ArrayRef<uint32_t> sections) {
   std::vector<flatbuffers::Offset<fbs::Weight>> weights;
   for (auto [i, weight] : llvm::enumerate(module.getOps<plan::WeightOp>())) {
     auto type = cast<RankedTensorType>(weight.getType());
     std::vector<uint64_t> shape(type.getShape().begin(), type.getShape().end());
     weights.push_back(fbs::CreateWeightDirect(builder, weight.getParam().getDisplayName().c_str(), 0, weightOffsets[i],
-                                              weightSizes[i], &shape, formatOf(type.getElementType()).c_str(),
-                                              weight.getLayout().str().c_str()));
+                                              weightSizes[i], &shape, packedFormat(type, weight.getLayout()).c_str(),
+                                              packedLayout(weight.getLayout()).c_str()));
   }
 
   std::vector<flatbuffers::Offset<fbs::State>> states;
@@ -190,11 +207,17 @@ void PlanRecords::build(ArrayRef<codegen::CompiledVariant> variants, ArrayRef<ui
     std::string ir;
     llvm::raw_string_ostream os(ir);
     kernel->print(os, OpPrintingFlags().enableDebugInfo(false));
-    for (StageAttr stage : stages) {
+    for (auto [i, stage] : llvm::enumerate(stages)) {
       std::string symbol = kernel.getSymName().str();
-      if (stages.size() > 1)
+      if (target.cuda)
+        symbol = target.cuda->symbols.at(symbol)[i];
+      else if (stages.size() > 1)
         symbol += "." + stage.getName().str();
-      kernels.push_back(fbs::CreateKernelDirect(builder, symbol.c_str(), stage.getScratch(), ir.c_str()));
+      std::vector<fbs::CudaLaunch> cuda;
+      for (CudaLaunchAttr launch : stage.getCuda())
+        cuda.emplace_back(launch.getArch(), launch.getThreads(), launch.getShared(), launch.getBlocksPerSm());
+      kernels.push_back(fbs::CreateKernelDirect(builder, symbol.c_str(), stage.getScratch(), ir.c_str(),
+                                                cuda.empty() ? nullptr : &cuda));
       stageOf.push_back(stage);
     }
   }
@@ -208,27 +231,33 @@ void PlanRecords::build(ArrayRef<codegen::CompiledVariant> variants, ArrayRef<ui
       std::vector<fbs::Arg> args;
       for (Attribute arg : launch.getArgs())
         args.push_back(buildArg(arg));
+      std::vector<fbs::TensorMap> maps;
+      for (TensorMapAttr map : stage.getMaps())
+        maps.emplace_back(map.getArg(), map.getBoxRows(), 64, map.getRows(), map.getColumns());
       launches.push_back(fbs::CreateLaunchDirect(builder, launch.getName().str().c_str(), kernel, &args,
                                                  stage.getTiles(), static_cast<fbs::RowCount>(stage.getPer()),
-                                                 stage.getRowsPerTile(), launch.getBytes(), launch.getFlops()));
+                                                 stage.getRowsPerTile(), launch.getBytes(), launch.getFlops(),
+                                                 maps.empty() ? nullptr : &maps));
     }
     BucketAttr bounds = bucket.getBucket();
     buckets.push_back(fbs::CreateBucketDirect(builder, bucket.getSymName().str().c_str(), bounds.getTokens(),
                                               bounds.getSequences(), bounds.getLogitRows(), bucket.getArena(),
-                                              bucket.getLogits(), &launches));
+                                              bucket.getLogits(),
+                                              bucket.getSampled() ? static_cast<int64_t>(*bucket.getSampled()) : -1,
+                                              &launches));
   }
   std::vector<flatbuffers::Offset<fbs::Function>> functions = {fbs::CreateFunctionDirect(builder, "forward", &buckets)};
   std::vector<flatbuffers::Offset<fbs::Rank>> ranks = {fbs::CreateRankDirect(builder, &functions)};
 
   std::vector<flatbuffers::Offset<fbs::Variant>> variantRecords;
-  for (auto [variant, section] : llvm::zip(variants, sections)) {
+  for (auto [variant, section] : llvm::zip(target.variants, sections)) {
     std::vector<flatbuffers::Offset<flatbuffers::String>> features;
     features.reserve(variant.features.size());
     for (const std::string &feature : variant.features)
       features.push_back(builder.CreateString(feature));
     variantRecords.push_back(fbs::CreateVariantDirect(builder, variant.name.c_str(), &features, section));
   }
-  auto target = fbs::CreateTargetDirect(builder, "cpu", &variantRecords);
+  auto targetRecord = fbs::CreateTargetDirect(builder, target.cuda ? "cuda" : "cpu", &variantRecords);
   auto modelRecord = fbs::CreateModelDirect(
       builder, textOr(module, MiliDialect::getModelNameAttrName(), "model").c_str(),
       textOr(module, MiliDialect::getFamilyAttrName(), "unknown").c_str(),
@@ -239,17 +268,50 @@ void PlanRecords::build(ArrayRef<codegen::CompiledVariant> variants, ArrayRef<ui
   auto memoryRecord = fbs::CreateMemory(builder, figure("weights"), figure("arena"), figure("kv"), figure("tables"),
                                         figure("worker_scratch"), figure("counters"));
   auto generation = buildGeneration();
+  flatbuffers::Offset<fbs::SyntheticWeights> synthetic;
+  if (target.syntheticSeed)
+    synthetic = fbs::CreateSyntheticWeights(builder, *target.syntheticSeed);
   auto planRecord = fbs::CreatePlan(
-      builder, builder.CreateString("mili " MILI_VERSION), modelRecord, target, activation, figure("requests"),
+      builder, builder.CreateString("mili " MILI_VERSION), modelRecord, targetRecord, activation, figure("requests"),
       figure("context"), figure("kv_pages"), builder.CreateVector(weights), builder.CreateVector(states),
-      builder.CreateVector(kernels), builder.CreateVector(ranks), generation, memoryRecord);
+      builder.CreateVector(kernels), builder.CreateVector(ranks), generation, memoryRecord,
+      synthetic);
   fbs::FinishPlanBuffer(builder, planRecord);
 }
 
 }  // namespace
 
-Status mlir::mili::codegen::writePlan(ModuleOp module, ArrayRef<CompiledVariant> variants,
-                                      const ::mili::ModelFile &model, const std::string &path,
+/// The CUDA_SOURCE section.
+static std::string packSources(const codegen::CudaProgram &program) {
+  flatbuffers::FlatBufferBuilder builder;
+  auto files = [&](const std::vector<codegen::CudaFile> &list) {
+    std::vector<flatbuffers::Offset<fbs::SourceFile>> records;
+    records.reserve(list.size());
+    for (const codegen::CudaFile &file : list)
+      records.push_back(fbs::CreateSourceFileDirect(builder, file.name.c_str(), file.text.c_str()));
+    return builder.CreateVector(records);
+  };
+  auto headers = files(program.headers), units = files(program.units);
+  builder.Finish(fbs::CreateCudaSources(builder, headers, units));
+  return {reinterpret_cast<const char *>(builder.GetBufferPointer()), builder.GetSize()};
+}
+
+/// A CUBINS section.
+static std::string packCubins(const codegen::CudaCubins &cubins, uint64_t sourceHash) {
+  flatbuffers::FlatBufferBuilder builder;
+  std::vector<flatbuffers::Offset<fbs::Cubin>> records;
+  for (const auto &[unit, image] : cubins.images) {
+    auto bytes = builder.CreateVector(reinterpret_cast<const uint8_t *>(image.data()), image.size());
+    auto name = builder.CreateString(unit);
+    records.push_back(fbs::CreateCubin(builder, name, bytes));
+  }
+  builder.Finish(
+      fbs::CreateCubinsDirect(builder, cubins.arch.c_str(), cubins.nvrtc.c_str(), sourceHash, &records));
+  return {reinterpret_cast<const char *>(builder.GetBufferPointer()), builder.GetSize()};
+}
+
+Status mlir::mili::codegen::writePlan(ModuleOp module, const PlanTarget &target, const ::mili::ModelFile &model,
+                                      const std::string &path,
                                       const PackProgress &progress) {
   if (!module->hasAttr(plan::MiliPlanDialect::getMemoryAttrName()))
     return ::mili::failed_precondition("the module has no memory plan; run mili-memory-plan first");
@@ -257,12 +319,25 @@ Status mlir::mili::codegen::writePlan(ModuleOp module, ArrayRef<CompiledVariant>
   MILI_ASSIGN_OR_RETURN(std::vector<::mili::WeightRecipe> recipes, records.layOutWeights());
   MILI_ASSIGN_OR_RETURN(::mili::PlanWriter writer, ::mili::PlanWriter::create(path));
   SmallVector<uint32_t> sections;
-  for (const CompiledVariant &variant : variants) {
+  for (const CompiledVariant &variant : target.variants) {
     MILI_ASSIGN_OR_RETURN(uint32_t section, writer.add_section(::mili::SectionKind::kHostObject,
                                                                std::as_bytes(std::span(variant.bytes))));
     sections.push_back(section);
   }
-  records.build(variants, sections);
+  if (target.cuda) {
+    std::string sources = packSources(*target.cuda);
+    std::span<const std::byte> bytes = std::as_bytes(std::span(sources));
+    MILI_RETURN_IF_ERROR(writer.add_section(::mili::SectionKind::kCudaSource, bytes).status());
+    ::mili::RunningHash hash;
+    hash.update(bytes);
+    for (const CudaCubins &cubins : target.cubins)
+      MILI_RETURN_IF_ERROR(
+          writer
+              .add_section(::mili::SectionKind::kCubins,
+                           std::as_bytes(std::span<const char>(packCubins(cubins, hash.digest()))))
+              .status());
+  }
+  records.build(target, sections);
   MILI_RETURN_IF_ERROR(writer.add_section(::mili::SectionKind::kMeta, records.bytes()).status());
   StatusOr<std::vector<uint8_t>> tokenizer = model.tokenizer();
   if (tokenizer.ok())
@@ -272,6 +347,8 @@ Status mlir::mili::codegen::writePlan(ModuleOp module, ArrayRef<CompiledVariant>
     return tokenizer.status();
 
   MILI_RETURN_IF_ERROR(writer.begin_weights());
+  if (target.syntheticSeed)
+    return writer.finish();
   uint64_t done = 0;
   for (auto [recipe, offset] : llvm::zip(recipes, records.offsets())) {
     MILI_RETURN_IF_ERROR(writer.pad_weights_to(offset));

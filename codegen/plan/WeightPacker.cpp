@@ -2,9 +2,11 @@
 #include "WeightPacker.h"
 
 #include "../cpu/PanelLayout.h"
+#include "RowConversion.h"
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 namespace mili {
 namespace {
@@ -116,6 +118,25 @@ private:
   int64_t elementBegin_ = 0;
 };
 
+/// Rows of the file's format as rows of bf16, or of f32 for vectors.
+std::vector<std::byte> convert(const WeightRecipe &recipe, std::span<const std::byte> from) {
+  const TensorFormatInfo &info = tensor_format_info(recipe.format);
+  const int64_t elements = static_cast<int64_t>(from.size() / info.block_bytes) * info.block_elements;
+  std::vector<float> floats(elements);
+  toFloats(recipe.format, from.data(), elements, floats.data());
+  const bool vector = recipe.packing == Packing::kVectorF32;
+  std::vector<std::byte> to(elements * (vector ? 4 : 2));
+  if (vector) {
+    std::memcpy(to.data(), floats.data(), to.size());
+  } else {
+    for (int64_t i = 0; i < elements; ++i) {
+      const uint16_t value = toBf16(floats[i]);
+      std::memcpy(to.data() + 2 * i, &value, 2);
+    }
+  }
+  return to;
+}
+
 /// Biases of merged projections: small enough to join in memory.
 Status packJoinedVector(const ModelFile &model, const WeightRecipe &recipe, PlanWriter &writer,
                         const std::function<void(uint64_t)> &onBytes) {
@@ -145,6 +166,8 @@ Status packJoinedVector(const ModelFile &model, const WeightRecipe &recipe, Plan
   if (joined.size() != recipe.columns * size)
     return internal_error("'" + recipe.pieces.front().tensor + "' joined has " + std::to_string(joined.size() / size) +
                           " elements, the plan expects " + std::to_string(recipe.columns));
+  if (recipe.packing == Packing::kVectorF32)
+    joined = convert(recipe, joined);
   MILI_RETURN_IF_ERROR(writer.append_weights(joined));
   onBytes(joined.size());
   return ok_status();
@@ -162,22 +185,25 @@ Status packWeight(const ModelFile &model, const WeightRecipe &recipe, PlanWriter
                           " rows, the plan expects " + std::to_string(recipe.rows));
 
   const uint64_t rowBytes = source.row_bytes();
-  const int64_t unit = recipe.panels ? panel::kRows : 1;
+  const bool panels = recipe.packing == Packing::kPanels;
+  const int64_t unit = panels ? panel::kRows : 1;
   const int64_t rowsPerChunk = std::max<int64_t>(unit, kChunkBytes / std::max<uint64_t>(1, rowBytes) / unit * unit);
   std::vector<std::byte> rows, packed;
   for (int64_t first = 0; first < recipe.rows; first += rowsPerChunk) {
     const int64_t count = std::min(rowsPerChunk, recipe.rows - first);
     rows.resize(count * rowBytes);
     MILI_RETURN_IF_ERROR(source.read(first, count, rows.data()));
-    if (!recipe.panels) {
+    if (!panels) {
+      if (recipe.packing != Packing::kRowMajor)
+        rows = convert(recipe, rows);
       MILI_RETURN_IF_ERROR(writer.append_weights(rows));
       onBytes(rows.size());
       continue;
     }
     const panel::Format format = panelFormat(recipe.format);
-    const int64_t panels = (count + panel::kRows - 1) / panel::kRows, bytes = panel::panelBytes(format, recipe.columns);
-    packed.resize(panels * bytes);
-    for (int64_t p = 0; p < panels; ++p) {
+    const int64_t height = (count + panel::kRows - 1) / panel::kRows, bytes = panel::panelBytes(format, recipe.columns);
+    packed.resize(height * bytes);
+    for (int64_t p = 0; p < height; ++p) {
       std::array<const std::byte *, 16> pointers{};
       for (int64_t r = 0; r < panel::kRows && p * panel::kRows + r < count; ++r)
         pointers[r] = rows.data() + (p * panel::kRows + r) * rowBytes;

@@ -17,13 +17,16 @@ struct WeightPiece {
   int64_t begin = 0, end = -1;
 };
 
+/// What the plan holds of a weight: the file's own bytes; 16-row panels; rows of bf16; a vector of f32.
+enum class Packing { kRowMajor, kPanels, kRowsBf16, kVectorF32 };
+
 /// What #mili.param says, in plain terms.
 struct WeightRecipe {
   std::vector<WeightPiece> pieces;  // joined along rows
   int64_t interleave = 0;           // runs of this many rows from each of two pieces; 0: one after the other
   TensorFormat format;              // of every piece
   int64_t rows = 1, columns = 0;    // of the result; a vector has one row
-  bool panels = false;              // "panel16", else "row_major"
+  Packing packing = Packing::kRowMajor;
 };
 
 /// Appends the packed bytes to the writer's WEIGHTS section. Reads a few megabytes at a time. `onBytes` hears how many

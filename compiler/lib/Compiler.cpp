@@ -78,6 +78,34 @@ Status dumpPhase(const CompileOptions &options, Phase phase, ModuleOp module) {
   return ok_status();
 }
 
+/// --emit-cuda: the units as DIR/NAME.cu, the headers below DIR by the names that they are included by, so that
+/// `nvcc -I DIR DIR/NAME.cu` compiles one by hand.
+Status writeSources(const mlir::mili::codegen::CudaProgram &program, const std::string &dir) {
+  auto write = [&](const std::string &name, const std::string &text) -> Status {
+    llvm::SmallString<128> path(dir);
+    llvm::sys::path::append(path, name);
+    std::error_code error = llvm::sys::fs::create_directories(llvm::sys::path::parent_path(path));
+    if (!error) {
+      llvm::raw_fd_ostream file(path, error);
+      if (!error)
+        file << text;
+    }
+    return error ? invalid_argument("--emit-cuda: " + path.str().str() + ": " + error.message()) : ok_status();
+  };
+  for (const auto &header : program.headers)
+    MILI_RETURN_IF_ERROR(write(header.name, header.text));
+  for (const auto &unit : program.units)
+    MILI_RETURN_IF_ERROR(write(unit.name + ".cu", unit.text));
+  return ok_status();
+}
+
+/// Images for the architectures that the target names.
+StatusOr<std::vector<mlir::mili::codegen::CudaCubins>> compileCubins(const mlir::mili::codegen::CudaProgram &program,
+                                                                     const CompileOptions &options,
+                                                                     const CompileHooks &hooks) {
+  return std::vector<mlir::mili::codegen::CudaCubins>();
+}
+
 std::string printReport(const mlir::mili::FusionReport &report, ExplainFormat format) {
   std::string text;
   llvm::raw_string_ostream os(text);
@@ -105,7 +133,11 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
   Diagnostics diagnostics(&context, hooks);
 
   mlir::mili::ImportOptions import;
-  import.activationDtype = options.activation_dtype;
+  const bool cuda = mlir::mili::targetDevice(options) == "cuda";
+  import.activationDtype = !options.activation_dtype.empty() ? options.activation_dtype : cuda ? "bf16" : "f32";
+  if (cuda && import.activationDtype != "bf16")
+    return unimplemented("--activation-dtype " + options.activation_dtype +
+                         ": the kernels of target cuda have bf16 activations; f32 runs with --target cpu");
   import.context = options.context;
   OwningOpRef<ModuleOp> module = mlir::mili::importModel(*model, import, &context);
   if (!module)
@@ -115,7 +147,8 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
 
   CompileResult result;
   mlir::mili::FusionReport report;
-  SmallVector<mlir::mili::codegen::CompiledVariant> variants;
+  mlir::mili::codegen::PlanTarget target;
+  target.syntheticSeed = options.synthetic_weights;
   for (int i = 0; i <= static_cast<int>(options.compile_to); ++i) {
     Phase phase = static_cast<Phase>(i);
     progress(phase);
@@ -125,18 +158,26 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
       return diagnostics.failed(options.model, phase);
     if (phase == Phase::kImport && failed(verify(*module)))
       return diagnostics.failed(options.model, phase);
-    if (phase == Phase::kCodegen) {
+    if (phase == Phase::kCodegen && cuda) {
+      auto program = mlir::mili::codegen::emitCudaProgram(*module);
+      if (failed(program))
+        return diagnostics.failed(options.model, phase);
+      if (!options.cuda_dir.empty())
+        MILI_RETURN_IF_ERROR(writeSources(*program, options.cuda_dir));
+      MILI_ASSIGN_OR_RETURN(target.cubins, compileCubins(*program, options, hooks));
+      target.cuda = std::move(*program);
+    } else if (phase == Phase::kCodegen) {
       auto compiled = mlir::mili::codegen::emitCpuObjects(*module);
       if (failed(compiled))
         return diagnostics.failed(options.model, phase);
-      variants = std::move(*compiled);
+      target.variants = std::move(*compiled);
     }
     if (phase == Phase::kPack) {
       auto packed = [&](uint64_t done, uint64_t total, std::string_view item) {
         if (hooks.progress)
           hooks.progress({Phase::kPack, done, total, item});
       };
-      Status status = mlir::mili::codegen::writePlan(*module, variants, *model, options.output, packed);
+      Status status = mlir::mili::codegen::writePlan(*module, target, *model, options.output, packed);
       if (!status.ok())
         return status.with_context(options.model);
     } else if (!options.dump_dir.empty()) {

@@ -1,6 +1,7 @@
 //===- Pipeline.cpp - which passes make up each phase -----------------------===//
 #include "mili/Compiler/Pipeline.h"
 
+#include "mili/Codegen/CudaTemplates.h"
 #include "mili/Codegen/Passes.h"
 #include "mili/IR/MiliDialect.h"
 #include "mili/IR/MiliPlan.h"
@@ -17,6 +18,7 @@
 
 using namespace mlir;
 using namespace mlir::mili;
+using codegen::kDecodeTokens;
 
 using ::mili::CompileOptions;
 using ::mili::Phase;
@@ -25,20 +27,64 @@ void mlir::mili::registerCompilerDialects(DialectRegistry &registry) {
   registry.insert<MiliDialect, plan::MiliPlanDialect, func::FuncDialect, arith::ArithDialect>();
 }
 
+StringRef mlir::mili::targetDevice(const CompileOptions &options) {
+  return StringRef(options.target).split(':').first;
+}
+
+/// What a target's kernels cannot fuse.
+static GroupFilter filterFor(StringRef target) {
+  if (target != "cuda")
+    return [](const FusionCandidate &candidate) -> std::optional<std::string> {
+      if (candidate.prologue && isa<AttentionOp, KvAppendOp, RopeOp>(candidate.hero))
+        return "the attention of this target reads finished queries, and keys from their pages";
+      return std::nullopt;
+    };
+  return [](const FusionCandidate &candidate) -> std::optional<std::string> {
+    Operation *op = candidate.op;
+    if (candidate.prologue) {
+      if (isa<AttentionOp, KvAppendOp, RopeOp>(candidate.hero) && candidate.tokens > codegen::kDecodeTokens)
+        return "many tiles of queries read each key of a long step; it is finished once";
+      return std::nullopt;
+    }
+    if (isa<AttentionOp, SampleOp>(candidate.hero))
+      return "the attention of this target stores its own result";
+    if (isa<LinearOp, LogitsOp>(candidate.hero)) {
+      if (isa<RopeOp, RmsNormOp, KvAppendOp>(op))
+        return "a tile of the product holds 8 features of a head together";
+      if (auto split = dyn_cast<SplitOp>(op))
+        for (Value piece : split.getResults())
+          if (codegen::featuresOf(piece) % 8 != 0)
+            return "a piece of the split is no multiple of 8 features";
+    }
+    return std::nullopt;
+  };
+}
+
 /// The buckets of a plan, ascending. Kernels loop over the tokens that a step has, so a few sizes do: one token, one
 /// token of every request, a few tokens (also what hands out logits of every row), and the prefill chunk.
 static std::vector<std::string> chooseBuckets(const CompileOptions &options, int64_t context) {
   constexpr int64_t kFewTokens = 16;
   const int64_t requests = options.requests;
-  const int64_t prefill =
-      std::max<int64_t>({std::min<int64_t>(options.prefill_tokens, context * requests), requests, kFewTokens});
+  const bool cuda = targetDevice(options) == "cuda";
+  const int64_t wanted = options.prefill_tokens ? options.prefill_tokens : cuda ? 2048 : 512;
+  const int64_t prefill = std::max<int64_t>({std::min<int64_t>(wanted, context * requests), requests, kFewTokens});
   struct Bucket {
     int64_t tokens, sequences, logitRows;
     auto operator<=>(const Bucket &) const = default;
   };
   std::vector<Bucket> buckets = {{1, 1, 1}, {kFewTokens, std::min(requests, kFewTokens), kFewTokens}};
-  if (requests > kFewTokens)
+  if (cuda) {
+    // Grids and tile sizes come from the bound, so there is a bucket for each doubling of concurrent sequences, and one
+    // for shorter prompts.
+    for (int64_t n = 2; n < requests && n < kDecodeTokens; n *= 2)
+      buckets.push_back({n, n, n});
+    if (requests > 1 && requests <= kDecodeTokens)
+      buckets.push_back({requests, requests, requests});
+    for (int64_t tokens = 512; tokens < prefill; tokens *= 4)
+      buckets.push_back({tokens, std::min(requests, tokens), std::max(std::min(requests, tokens), kFewTokens)});
+  } else if (requests > kFewTokens) {
     buckets.push_back({requests, requests, requests});
+  }
   buckets.push_back({prefill, requests, std::max(requests, kFewTokens)});
   std::sort(buckets.begin(), buckets.end());
   buckets.erase(std::unique(buckets.begin(), buckets.end()), buckets.end());
@@ -62,6 +108,9 @@ void mlir::mili::buildPhase(OpPassManager &pm, Phase phase, const CompileOptions
     pm.addPass(createCSEPass());
     MergeProjectionsOptions merge;
     merge.qkv = merge.gateUp = options.merge_projections;
+    // A thread of a CUDA epilogue holds 8 features of gate and the 8 of up.
+    if (targetDevice(options) == "cuda")
+      merge.interleave = 8;
     pm.addNestedPass<func::FuncOp>(createMergeProjections(merge, report));
     pm.addPass(createCSEPass());
     pm.addPass(createRemoveUnusedWeights());
@@ -75,6 +124,8 @@ void mlir::mili::buildPhase(OpPassManager &pm, Phase phase, const CompileOptions
     SpecializeBucketsOptions specialize;
     for (std::string &bucket : chooseBuckets(options, context))
       specialize.buckets.push_back(std::move(bucket));
+    if (targetDevice(options) == "cuda")
+      pm.addPass(createAddSampling());
     pm.addPass(createSpecializeBuckets(specialize));
     break;
   }
@@ -83,9 +134,16 @@ void mlir::mili::buildPhase(OpPassManager &pm, Phase phase, const CompileOptions
     FuseGroupsOptions fuse;
     for (const std::string &kind : options.disabled_fusions)
       fuse.disable.push_back(kind);
-    pm.addPass(createFuseGroups(fuse, GroupFilter(), report));
+    if (targetDevice(options) == "cuda") {
+      // One multiprocessor of an H100: a launch in a graph, bf16 rows at its share of memory bandwidth.
+      fuse.workers = 132;
+      fuse.launchNs = 2000;
+      fuse.flopsPerNs = 200;
+      fuse.bytesPerNs = 24;
+    }
+    pm.addPass(createFuseGroups(fuse, filterFor(targetDevice(options)), report));
     codegen::SelectKernelsOptions select;
-    select.target = options.target;
+    select.target = targetDevice(options).str();
     pm.addPass(codegen::createSelectKernels(select));
     break;
   }

@@ -79,20 +79,19 @@ int main(int argc, char **argv) {
   app.set_version_flag("--version", "mili-compile " MILI_VERSION);
   app.add_option("MODEL", options.model, "a .gguf file, or a folder with config.json and safetensors")->required();
   app.add_option("-o,--output", options.output, "the plan to write (.mili)");
-  app.add_option("--target", options.target, "what the plan runs on")
-      ->check(CLI::IsMember({"cpu"}))
+  app.add_option("--target", options.target,
+                 "what the plan runs on: cpu, cuda (source, and images for sm_80, sm_90a, sm_100a), cuda:ARCH,... (images "
+                 "for these) or cuda:source")
       ->capture_default_str();
-  app.add_option("--activation-dtype", options.activation_dtype, "element type of activations and of the KV cache")
-      ->check(CLI::IsMember({"f32", "bf16"}))
-      ->capture_default_str();
+  app.add_option("--activation-dtype", options.activation_dtype, "element type of activations and of the KV cache [f32 on cpu, bf16 on cuda]")
+      ->check(CLI::IsMember({"f32", "bf16"}));
   app.add_option("--requests", options.requests, "sequences that can be live at once")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   app.add_option("--context", options.context, "tokens per sequence [the model's own, at most 4096]")
       ->check(CLI::Range(1, 16777216));
-  app.add_option("--prefill-tokens", options.prefill_tokens, "tokens of the largest step")
-      ->check(CLI::Range(1, 65536))
-      ->capture_default_str();
+  app.add_option("--prefill-tokens", options.prefill_tokens, "tokens of the largest step [512 on cpu, 2048 on cuda]")
+      ->check(CLI::Range(1, 65536));
   app.add_option("--compile-to", compile_to, phase_help())->type_name("PHASE");
   app.add_option("--dump-phases", options.dump_dir, "write the IR after each phase into this folder")->type_name("DIR");
   app.add_option("--explain", explain, "print, for every fusion candidate, the decision and why (table or json)")
@@ -103,6 +102,10 @@ int main(int argc, char **argv) {
                  "leave out fusions of these kinds (names: see --explain)")
       ->delimiter(',')
       ->type_name("KIND,...");
+  app.add_option("--emit-cuda", options.cuda_dir, "write the CUDA sources into this folder")->type_name("DIR");
+  app.add_option("--synthetic-weights", options.synthetic_weights,
+                 "no weights are read (MODEL needs only its config.json): the device fills them from this seed")
+      ->type_name("SEED");
   app.add_flag("--no-merge-projections", no_merge, "keep Q, K, V and gate, up as separate products");
   app.add_flag("-q,--quiet", quiet, "no progress and no summary");
 

@@ -176,13 +176,21 @@ LogicalResult WindowAttr::verify(function_ref<InFlightDiagnostic()> emitError, i
 }
 
 LogicalResult StageAttr::verify(function_ref<InFlightDiagnostic()> emitError, StringRef name, int64_t tiles, RowCount,
-                                int64_t rowsPerTile, int64_t scratch) {
+                                int64_t rowsPerTile, int64_t scratch, ArrayRef<CudaLaunchAttr> cuda,
+                                ArrayRef<TensorMapAttr>, DictionaryAttr) {
   if (name.empty())
     return emitError() << "stage: its name is empty";
   if (tiles <= 0 || rowsPerTile <= 0 || scratch < 0)
     return emitError() << "stage \"" << name
                        << "\": tiles and rows per tile must be positive and scratch not negative, "
                        << "found tiles = " << tiles << ", rows per tile = " << rowsPerTile << ", scratch = " << scratch;
+  int64_t before = 0;
+  for (CudaLaunchAttr launch : cuda) {
+    if (launch.getArch() <= before || launch.getThreads() <= 0 || launch.getThreads() > 1024 || launch.getShared() < 0)
+      return emitError() << "stage \"" << name << "\": CUDA launches ascend by arch and have 1 to 1024 threads, found "
+                         << launch;
+    before = launch.getArch();
+  }
   return success();
 }
 

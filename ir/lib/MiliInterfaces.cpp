@@ -27,6 +27,9 @@ unsigned LinearOp::getHeroPriority() {
 unsigned LogitsOp::getHeroPriority() {
   return kProduct;
 }
+unsigned SampleOp::getHeroPriority() {
+  return kProduct;
+}
 unsigned AttentionOp::getHeroPriority() {
   return kProduct;
 }
@@ -51,8 +54,21 @@ static bool isProductInput(OpOperand &use) {
   return isa<LinearOp, LogitsOp>(use.getOwner()) && use.getOperandNumber() == 0;
 }
 
+/// Queries, and keys on their way into the pages that attention reads: a kernel may finish them head by head.
+static bool isAttentionInput(OpOperand &use) {
+  return (isa<AttentionOp>(use.getOwner()) && use.getOperandNumber() == 0) ||
+         (isa<KvAppendOp>(use.getOwner()) && (use.getOperandNumber() == 1 || use.getOperandNumber() == 2));
+}
+
 bool RmsNormOp::isPrologueFor(OpOperand &use) {
-  return isProductInput(use);
+  bool heads = features(getWeight()) < features(getInput());
+  return isProductInput(use) || (heads && (isAttentionInput(use) || isa<RopeOp>(use.getOwner())));
+}
+bool RopeOp::isPrologueFor(OpOperand &use) {
+  return isAttentionInput(use);
+}
+bool KvAppendOp::isPrologueFor(OpOperand &use) {
+  return isa<AttentionOp>(use.getOwner()) && use.getOperandNumber() == 1;
 }
 bool AddOp::isPrologueFor(OpOperand &use) {
   return isProductInput(use);
@@ -170,6 +186,10 @@ uint64_t LogitsOp::getFlops(int64_t rows, int64_t) {
 }
 uint64_t LogitsOp::getFixedBytes(int64_t, int64_t) {
   return weightBytes(getWeight());
+}
+
+uint64_t SampleOp::getFlops(int64_t rows, int64_t) {
+  return static_cast<uint64_t>(rows) * features(getLogits());
 }
 
 uint64_t EmbeddingOp::getFlops(int64_t, int64_t) {

@@ -80,7 +80,7 @@ LogicalResult BucketOp::verify() {
 LogicalResult LaunchOp::verify() {
   auto arena = static_cast<int64_t>(cast<BucketOp>((*this)->getParentOp()).getArena());
   for (auto [index, arg] : llvm::enumerate(getArgs())) {
-    if (isa<WeightRefAttr, StateRefAttr>(arg))
+    if (isa<WeightRefAttr, StateRefAttr, CountersAttr>(arg))
       continue;
     auto slice = dyn_cast<ArenaAttr>(arg);
     if (!slice)
@@ -119,9 +119,9 @@ LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &symbols) {
   for (Type type : body.back().getOperandTypes())
     if (!isa<KvType, RecurrentType>(type))
       expected.emplace_back(type, "");
-  if (getArgs().size() != expected.size() && getArgs().size() != expected.size() + 1)
+  if (getArgs().size() < expected.size() || getArgs().size() > expected.size() + 2)
     return emitOpError() << "expected " << expected.size() << " arguments for " << getKernelAttr()
-                         << " (one more with scratch), found " << getArgs().size();
+                         << " (then scratch and counters, if any), found " << getArgs().size();
   for (auto [index, arg, of] : llvm::enumerate(getArgs().getValue().take_front(expected.size()), expected)) {
     auto [type, layout] = of;
     bool isState = isa<KvType, RecurrentType>(type);
@@ -151,8 +151,13 @@ LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &symbols) {
                              << state.getType();
     }
   }
-  if (getArgs().size() > expected.size() && !isa<ArenaAttr>(getArgs()[expected.size()]))
-    return emitOpError() << "expected scratch in the arena as argument #" << expected.size() << ", found "
-                         << getArgs()[expected.size()];
+  ArrayRef<Attribute> rest = getArgs().getValue().drop_front(expected.size());
+  if (!rest.empty() && isa<ArenaAttr>(rest.front()))
+    rest = rest.drop_front();
+  if (!rest.empty() && isa<CountersAttr>(rest.front()))
+    rest = rest.drop_front();
+  if (!rest.empty())
+    return emitOpError() << "expected scratch in the arena, then counters, as the arguments after #"
+                         << static_cast<int64_t>(expected.size()) - 1 << ", found " << rest.front();
   return success();
 }

@@ -310,6 +310,8 @@ Batch Engine::Impl::fill(std::span<const StepSequence> sequences, int64_t tokens
   batch.kv_len = device_table(layout.kv_len);
   batch.page_table = device_table(layout.page_table);
   batch.logit_tokens = device_table(layout.logit_tokens);
+  batch.temperature = reinterpret_cast<const float *>(tables.address() + layout.temperature);
+  batch.seed = reinterpret_cast<const uint64_t *>(tables.address() + layout.seed);
   if (mirror)
     std::memcpy(mirror->data(), &batch, sizeof(batch));
   return batch;

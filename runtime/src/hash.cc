@@ -1,4 +1,4 @@
-#include "hash.h"
+#include "mili/runtime/hash.h"
 
 #include "mili/runtime/plan_writer.h"
 

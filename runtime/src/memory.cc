@@ -63,9 +63,9 @@ StatusOr<BatchLayout> batch_layout(const std::vector<BucketSize> &buckets, uint6
   }
   BatchLayout layout;
   Checked at = round_up(sizeof(Batch), kTableAlign);
-  auto place = [&](uint64_t &offset, Checked entries) {
+  auto place = [&](uint64_t &offset, Checked entries, uint64_t bytes = sizeof(int32_t)) {
     offset = at.value();
-    Checked end = at + entries * sizeof(int32_t) + (kTableAlign - 1);
+    Checked end = at + entries * bytes + (kTableAlign - 1);
     at = Checked(end.value() / kTableAlign * kTableAlign) + Checked(end.ok() && at.ok() ? 0 : ~uint64_t{0});
   };
   place(layout.token_ids, tokens);
@@ -75,6 +75,8 @@ StatusOr<BatchLayout> batch_layout(const std::vector<BucketSize> &buckets, uint6
   place(layout.kv_len, sequences);
   place(layout.page_table, Checked(sequences) * pages_per_sequence);
   place(layout.logit_tokens, rows);
+  place(layout.temperature, sequences, sizeof(float));
+  place(layout.seed, sequences, sizeof(uint64_t));
   if (!at.ok())
     return too_large("the batch's tables");
   layout.total = at.value();

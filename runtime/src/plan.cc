@@ -1,6 +1,6 @@
 #include "mili/runtime/plan.h"
 
-#include "hash.h"
+#include "mili/runtime/hash.h"
 #include "mili/runtime/plan_writer.h"
 #include "mili/schema/plan_generated.h"
 
@@ -25,6 +25,8 @@ const char *kind_name(uint32_t kind) {
   case SectionKind::kMeta: return "META";
   case SectionKind::kTokenizer: return "TOKENIZER";
   case SectionKind::kHostObject: return "HOST_OBJECT";
+  case SectionKind::kCudaSource: return "CUDA_SOURCE";
+  case SectionKind::kCubins: return "CUBINS";
   case SectionKind::kWeights: return "WEIGHTS";
   }
   return nullptr;
@@ -193,6 +195,8 @@ StatusOr<Plan> Plan::verify(std::unique_ptr<Impl> impl, const PlanOptions &optio
         return data_loss(impl->path + ": " + impl->section_label(i) + ": its hash does not match; the file is damaged");
       break;
     }
+    case SectionKind::kCudaSource:
+    case SectionKind::kCubins:
     case SectionKind::kHostObject: MILI_RETURN_IF_ERROR(impl->check_hash(entry, i, {})); break;
     case SectionKind::kWeights:
       if (options.verify_weights)

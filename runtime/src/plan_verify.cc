@@ -212,6 +212,12 @@ private:
       return data_loss(label + ": its logits, " + num(logits * sizeof(float)) + " bytes at " +
                        num(bucket.logits_offset()) + ", are not within the arena of " + num(bucket.arena_bytes()) +
                        " bytes");
+    if (bucket.sampled_offset() != -1 &&
+        (bucket.sampled_offset() < 0 || bucket.sampled_offset() % sizeof(int32_t) != 0 ||
+         !fits(static_cast<uint64_t>(bucket.sampled_offset()), uint64_t{bucket.logit_rows()} * sizeof(int32_t),
+               bucket.arena_bytes())))
+      return data_loss(label + ": its sampled tokens at " + std::to_string(bucket.sampled_offset()) +
+                       " are not within the arena of " + num(bucket.arena_bytes()) + " bytes");
     for (uint32_t l = 0; l < bucket.launches()->size(); ++l)
       if (Status status = check_launch(*bucket.launches()->Get(l), bucket); !status.ok())
         return status.with_context(label + ", launch " + num(l) + " \"" + bucket.launches()->Get(l)->name()->str() +

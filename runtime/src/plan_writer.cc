@@ -1,6 +1,6 @@
 #include "mili/runtime/plan_writer.h"
 
-#include "hash.h"
+#include "mili/runtime/hash.h"
 
 #include <algorithm>
 #include <array>

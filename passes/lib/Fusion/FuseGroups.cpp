@@ -179,14 +179,22 @@ PrologueDecision Fuser::decidePrologue(Operation *producer) {
   };
 
   llvm::SetVector<Operation *> consumers;
+  bool kept = false;
   for (OpOperand &use : producer->getUses()) {
     Operation *consumer = use.getOwner();
+    // A new version of a state leaves the group that makes it, whatever else reads it.
+    if (isa<StateSetOp>(consumer)) {
+      kept = true;
+      continue;
+    }
     if (!fusible.isPrologueFor(use))
       return refuse(getSourceName(consumer) + " reads it from memory");
     if (!must && isDisabled(producer, consumer, producer))
       return refuse("switched off");
     consumers.insert(consumer);
   }
+  if (kept && (consumers.size() != 1 || producer->getNumResults() != 1))
+    return refuse("a state is appended to once, and several groups read the new version");
   if (must) {
     decision = {true, "unpacked where it is read, never stored"};
     return decision;
@@ -340,13 +348,16 @@ LogicalResult Fuser::checkComplete() {
     if (groupOf.contains(&op) || !isa<FusibleOp>(op))
       continue;
     auto it = recomputed.find(&op);
-    for (Operation *user : op.getUsers())
+    for (Operation *user : op.getUsers()) {
+      if (it != recomputed.end() && isa<StateSetOp>(user))  // a result of the group that makes it
+        continue;
       if (it == recomputed.end() || llvm::none_of(it->second, [&](Group *group) { return contains(*group, user); })) {
         InFlightDiagnostic diagnostic = op.emitError(
             "mili-fuse-groups: cannot lead a group and must run inside its consumer, which does not take it");
         diagnostic.attachNote(user->getLoc()) << "the consumer is this " << user->getName();
         return diagnostic;
       }
+    }
   }
   return success();
 }
@@ -445,10 +456,12 @@ void Fuser::materialize() {
         if (Operation *def = operand.getDefiningOp(); !def || !contains(*group, def))
           inputs.insert(operand);
     for (Operation *op : ops)
-      if (group->members.contains(op))
-        for (Value result : op->getResults())
-          if (leavesGroup(result, *group))
-            outputs.push_back(result);
+      for (Value result : op->getResults()) {
+        // Of what is recomputed only a state leaves: it is made in one group alone.
+        bool state = isa<KvType, RecurrentType>(result.getType());
+        if ((group->members.contains(op) || state) && leavesGroup(result, *group))
+          outputs.push_back(result);
+      }
 
     OpBuilder builder(group->hero);
     auto types = llvm::map_to_vector(outputs, [](Value value) { return value.getType(); });

@@ -71,7 +71,7 @@ struct BucketPlan {
   DenseMap<Operation *, size_t> scratchOf;
   DenseMap<Value, FlatSymbolRefAttr> stateOf;
   ArenaFigures figures;
-  Value logits;
+  Value logits, sampled;  // sampled may be null
 };
 
 /// The batch and its tables are no arguments of a launch.
@@ -139,7 +139,7 @@ struct MemoryPlan : impl::MemoryPlanBase<MemoryPlan> {
   }
 
   SmallVector<Kernel> kernels;
-  int64_t requestCount = 0, contextTokens = 0;
+  int64_t requestCount = 0, contextTokens = 0, counterBytes = 0;
 };
 
 LogicalResult MemoryPlan::analyze(BucketPlan &plan) {
@@ -235,10 +235,14 @@ LogicalResult MemoryPlan::analyze(BucketPlan &plan) {
     }
   }
   auto returned = function.getBody().front().getTerminator()->getOperands();
-  if (returned.size() != 1 || !plan.bufferOf.contains(returned.front()))
-    return function.emitError("mili-memory-plan: expected one returned value, the logits that a group computes, found ")
+  if (returned.empty() || returned.size() > 2 ||
+      !llvm::all_of(returned, [&](Value value) { return plan.bufferOf.contains(value); }))
+    return function.emitError("mili-memory-plan: expected to return the logits that a group computes, and perhaps the "
+                              "tokens sampled from them, found ")
            << returned.size() << " values";
   plan.logits = returned.front();
+  if (returned.size() == 2)
+    plan.sampled = returned.back();
   int64_t naive = 0;
   for (GroupOp group : plan.groups) {
     for (Value result : group.getResults())
@@ -267,6 +271,7 @@ size_t MemoryPlan::findKernel(GroupOp group, ArrayAttr layouts, BucketPlan &plan
     if (other.getKernelAttr() == group.getKernelAttr() && other.getHeroAttr() == group.getHeroAttr() &&
         other.getStagesAttr() == group.getStagesAttr() && kernels[i].layouts == layouts &&
         other.getArenaScratchAttr() == group.getArenaScratchAttr() &&
+        other.getCountersAttr() == group.getCountersAttr() &&
         OperationEquivalence::isRegionEquivalentTo(&other.getBody(), &group.getBody(),
                                                    OperationEquivalence::IgnoreLocations))
       return i;
@@ -314,6 +319,12 @@ void MemoryPlan::estimate(GroupOp group, const RowCounts &rows, int64_t &bytes, 
     flops += static_cast<int64_t>(costed.getFlops(count, std::max<int64_t>(1, contextTokens / 2)));
     bytes += static_cast<int64_t>(costed.getFixedBytes(count, std::max<int64_t>(1, contextTokens / 2)));
   }
+  // Weights that the plan stores in another format than the model's are read as they are stored.
+  for (Value input : group.getInputs())
+    if (auto weight = input.getDefiningOp<WeightOp>())
+      if (auto packed = weight->getAttrOfType<IntegerAttr>("packed_bytes"))
+        if (!isa<EmbeddingOp>(group.getHeroOp()))
+          bytes += packed.getInt() - static_cast<int64_t>(getStorageBytes(cast<ShapedType>(weight.getType())));
 }
 
 LogicalResult MemoryPlan::emitMemory(ArrayRef<BucketPlan> plans) {
@@ -346,6 +357,7 @@ LogicalResult MemoryPlan::emitMemory(ArrayRef<BucketPlan> plans) {
   for (auto kernel : module.getOps<plan::KernelOp>())
     for (auto stage : kernel.getStages().getAsRange<StageAttr>())
       inputs.kernel_scratch.push_back(stage.getScratch());
+  inputs.counter_bytes = llvm::alignTo(counterBytes, kSliceAlign);
   auto figures = ::mili::plan_memory(inputs);
   if (!figures.ok())
     return module.emitError("mili-memory-plan: ") << figures.status().message();
@@ -452,7 +464,9 @@ LogicalResult MemoryPlan::emit(SmallVector<BucketPlan> &plans) {
     const ArenaBuffer &logits = plan.buffers[plan.bufferOf.lookup(plan.logits)];
     std::string name = plan.function.getSymName().str();
     auto record = plan::BucketOp::create(builder, plan.function.getLoc(), name, plan.bucket, figures.peak,
-                                         figures.lowerBound, figures.naive, logits.offset);
+                                         figures.lowerBound, figures.naive, logits.offset, IntegerAttr());
+    if (plan.sampled)
+      record.setSampled(plan.buffers[plan.bufferOf.lookup(plan.sampled)].offset);
     if (Attribute function = plan.function->getAttr("mili.function"))
       record->setAttr("function", function);
     OpBuilder inner(&getContext());
@@ -482,6 +496,10 @@ LogicalResult MemoryPlan::emit(SmallVector<BucketPlan> &plans) {
           args.push_back(slice(plan::Access::write, plan.buffers[plan.bufferOf.lookup(result)]));
       if (auto it = plan.scratchOf.find(group); it != plan.scratchOf.end())
         args.push_back(slice(plan::Access::readwrite, plan.buffers[it->second]));
+      if (int64_t bytes = group.getCounters().value_or(0)) {
+        args.push_back(plan::CountersAttr::get(&getContext(), bytes));
+        counterBytes = std::max(counterBytes, bytes);
+      }
       size_t stages = group.getStagesAttr().size();
       for (size_t stage = 0; stage < stages; ++stage) {
         bool last = stage + 1 == stages;

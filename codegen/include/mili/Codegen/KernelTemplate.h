@@ -15,12 +15,22 @@
 
 namespace mlir::mili::codegen {
 
+/// Features of a row: the static last dimension of an activation's type.
+int64_t featuresOf(Value activation);
+Type elementOf(Value tensor);
+
+/// Whether a group works on one row per wanted row: something that it reads comes from `mili.logits`, through any number of
+/// groups.
+bool isOnWantedRows(GroupOp group);
+
 /// What a template needs of the plan for one group.
 struct GroupPlan {
   /// Launches in order; a barrier separates them.
   SmallVector<StageAttr> stages;
   /// Bytes in the arena beyond the group's results, live during the group (passed as the last launch argument).
   int64_t arenaScratch = 0;
+  /// Bytes of the plan's counter block: zero before the group, and left zero (the argument after the scratch).
+  int64_t counters = 0;
 };
 
 class KernelTemplate {
@@ -43,7 +53,7 @@ public:
   const KernelTemplate *lookup(StringRef name) const;
   const KernelTemplate *match(GroupOp group) const;
 
-  /// The registry of a target ("cpu"); null when there is none of that name.
+  /// The registry of a target ("cpu", "cuda"); null when there is none of that name.
   static KernelRegistry *forTarget(StringRef target);
 
 private:

@@ -21,6 +21,9 @@ namespace mlir::mili {
 
 struct FusionReport;
 
+/// "cuda" of "cuda:sm_90a".
+StringRef targetDevice(const ::mili::CompileOptions &options);
+
 /// Every dialect that a phase can leave in the module, and what they need to lower.
 void registerCompilerDialects(DialectRegistry &registry);
 

@@ -110,19 +110,52 @@ def Mili_RowCount : I32EnumAttr<"RowCount", "the count of the batch that a tile 
   let genSpecializedAttr = 0;
 }
 
+def Mili_CudaLaunchAttr : Mili_Attr<"CudaLaunch", "cuda_launch"> {
+  let summary = "How a stage is launched on GPUs of compute capability `arch` and later, up to the next entry's"; 
+  let description = [{
+    `#mili.cuda_launch<arch = 90, threads = 384, shared = 197632, blocks_per_sm = 1>`: threads of a block, bytes of its dynamic
+    shared memory; blocks_per_sm = 0 is a block for each tile, otherwise at most so many for each multiprocessor.
+  }];
+  let parameters = (ins "int64_t":$arch, "int64_t":$threads, "int64_t":$shared, DefaultValuedParameter<"int64_t", "0">:$blocksPerSm);
+  let assemblyFormat = [{
+    `<` `arch` `=` $arch `,` `threads` `=` $threads `,` `shared` `=` $shared (`,` `blocks_per_sm` `=` $blocksPerSm^)? `>`
+  }];
+}
+
+def Mili_TensorMapAttr : Mili_Attr<"TensorMap", "tensor_map"> {
+  let summary = "A bf16 matrix that a stage reads by tensor copies (TMA)";
+  let description = [{
+    `#mili.tensor_map<arg = 1, rows = 4096, columns = 4096, box_rows = 128>`: `arg` counts the launch's arguments; boxes are 64
+    columns wide, swizzled by 128 bytes.
+  }];
+  let parameters = (ins "int64_t":$arg, "int64_t":$rows, "int64_t":$columns, "int64_t":$boxRows);
+  let assemblyFormat = "`<` `arg` `=` $arg `,` `rows` `=` $rows `,` `columns` `=` $columns `,` `box_rows` `=` $boxRows `>`";
+}
+
 def Mili_StageAttr : Mili_Attr<"Stage", "stage"> {
   let summary = "One planned launch of a group's kernel template";
   let description = [{
     A template may need several launches (quantize rows, then the product). Tiles are
     `tiles * (per == one ? 1 : ceil(rows / rows_per_tile))`. `scratch` is per-worker bytes (CPU).
     `#mili.stage<"product", tiles = 60 per one by 1, scratch = 4096>`
+    On CUDA `cuda` says how it is launched, `maps` what it reads by tensor copies, and `config` what the template chose (tile
+    sizes, splits), for its own emission.
   }];
   let parameters = (ins StringRefParameter<>:$name, "int64_t":$tiles, EnumParameter<Mili_RowCount>:$per,
-                        "int64_t":$rowsPerTile, DefaultValuedParameter<"int64_t", "0">:$scratch);
+                        "int64_t":$rowsPerTile, DefaultValuedParameter<"int64_t", "0">:$scratch,
+                        OptionalArrayRefParameter<"::mlir::mili::CudaLaunchAttr">:$cuda,
+                        OptionalArrayRefParameter<"::mlir::mili::TensorMapAttr">:$maps,
+                        OptionalParameter<"::mlir::DictionaryAttr">:$config);
   let assemblyFormat = [{
     `<` $name `,` `tiles` `=` $tiles `per` $per `by`
-    $rowsPerTile (`,` `scratch` `=` $scratch^)? `>`
+    $rowsPerTile (`,` `scratch` `=` $scratch^)? (`,` `cuda` `=` `[` $cuda^ `]`)? (`,` `maps` `=` `[` $maps^ `]`)?
+    (`,` `config` `=` $config^)? `>`
   }];
+  let builders = [AttrBuilder<(ins "::llvm::StringRef":$name, "int64_t":$tiles, "::mlir::mili::RowCount":$per,
+                                   "int64_t":$rowsPerTile, CArg<"int64_t", "0">:$scratch), [{
+    return $_get($_ctxt, name, tiles, per, rowsPerTile, scratch, ::llvm::ArrayRef<::mlir::mili::CudaLaunchAttr>(),
+                 ::llvm::ArrayRef<::mlir::mili::TensorMapAttr>(), ::mlir::DictionaryAttr());
+  }]>];
   let genVerifyDecl = 1;
 }
 

@@ -71,7 +71,7 @@ def Mili_StateSetOp : Mili_Op<"state_set", [MemoryEffects<[MemWrite]>,
   let assemblyFormat = "$state `,` $value `:` type($value) attr-dict";
 }
 
-def Mili_KvAppendOp : Mili_ComputeOp<"kv_append", ["getHeroPriority", "isEpilogueFor", "getEpilogueGranularity"],
+def Mili_KvAppendOp : Mili_ComputeOp<"kv_append", ["getHeroPriority", "isPrologueFor", "isEpilogueFor", "getEpilogueGranularity"],
     [Mili_ReadsActivations, AllTypesMatch<["kv", "result"]>, Mili_NamedResult]> {
   let summary = "Appends the step's keys and values";
   let description = [{
@@ -173,9 +173,25 @@ def Mili_LogitsOp : Mili_ComputeOp<"logits", ["getHeroPriority"], [Mili_ReadsFix
   let hasVerifier = 1;
 }
 
+def Mili_SampleOp : Mili_ComputeOp<"sample", ["getHeroPriority"], [Mili_ReadsActivations]> {
+  let summary = "The next token of each wanted row, by the batch's sampling parameters";
+  let description = [{
+    logits f32 `[R][vocab]`, result i32 `[R]`: the arg-max where the row's sequence has temperature 0, else a draw from
+    softmax(logits / temperature). Random numbers are Philox(seed, position). Where the batch asks for feedback, the kernel
+    makes each token its sequence's next one (token id, position, length), so that another step can follow at once.
+
+    ```mlir
+    %next = mili.sample %logits, %batch : tensor<?x49152xf32> -> tensor<?xi32>
+    ```
+  }];
+  let arguments = (ins Mili_Logits2D:$logits, Mili_BatchType:$batch);
+  let results = (outs Mili_Tokens:$result);
+  let assemblyFormat = "$logits `,` $batch attr-dict `:` type($logits) `->` type($result)";
+}
+
 //===- Attention -------------------------------------------------------------===//
 
-def Mili_RopeOp : Mili_ComputeOp<"rope", ["getHeroPriority", "isEpilogueFor", "getEpilogueGranularity"],
+def Mili_RopeOp : Mili_ComputeOp<"rope", ["getHeroPriority", "isPrologueFor", "isEpilogueFor", "getEpilogueGranularity"],
     [Mili_ReadsActivations, AllTypesMatch<["input", "result"]>]> {
   let summary = "Rotates each head by its token's position";
   let description = [{
@@ -318,7 +334,8 @@ def Mili_GroupOp : Mili_Op<"group", [IsolatedFromAbove, SingleBlock, NoTerminato
     Operands are activations, weights, states and the batch; the body computes on block arguments of the same types and
     ends in `mili.yield`. `hero` is the name of the op of the body that leads (the first of that name). Values inside a
     group stay f32 and are rounded at its edges. Kernel selection adds `kernel` (the template), `stages` (its launches)
-    and `arena_scratch` (bytes it needs in the arena beyond its results).
+    `arena_scratch` (bytes it needs in the arena beyond its results) and `counters` (bytes of the plan's counter block,
+    which is zero before and after every launch).
 
     ```mlir
     %h = mili.group "layers.0.mlp.up" hero "mili.linear" ins(%x, %g, %w : ...) -> tensor<?x1536xf32> {
@@ -330,12 +347,13 @@ def Mili_GroupOp : Mili_Op<"group", [IsolatedFromAbove, SingleBlock, NoTerminato
   }];
   let arguments = (ins StrAttr:$name, StrAttr:$hero, Variadic<AnyType>:$inputs, OptionalAttr<StrAttr>:$kernel,
                        OptionalAttr<TypedArrayAttrBase<Mili_StageAttr, "stages">>:$stages,
-                       OptionalAttr<I64Attr>:$arena_scratch);
+                       OptionalAttr<I64Attr>:$arena_scratch, OptionalAttr<I64Attr>:$counters);
   let results = (outs Variadic<AnyType>:$results);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
     $name `hero` $hero `ins` `(` ($inputs^ `:` type($inputs))? `)` (`->` type($results)^)?
-    (`kernel` $kernel^)? (`stages` $stages^)? (`arena_scratch` $arena_scratch^)? attr-dict-with-keyword $body
+    (`kernel` $kernel^)? (`stages` $stages^)? (`arena_scratch` $arena_scratch^)?
+    (`counters` $counters^)? attr-dict-with-keyword $body
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{

@@ -42,6 +42,12 @@ def MiliPlan_StateRefAttr : MiliPlan_Attr<"StateRef", "state_ref"> {
   let assemblyFormat = "`<` $access $state `>`";
 }
 
+def MiliPlan_CountersAttr : MiliPlan_Attr<"Counters", "counters"> {
+  let summary = "The first bytes of the counter block: `#mili_plan.counters<512>`";
+  let parameters = (ins "int64_t":$size);
+  let assemblyFormat = "`<` $size `>`";
+}
+
 def MiliPlan_WeightOp : MiliPlan_Op<"weight", [Symbol]> {
   let summary = "A weight that the plan carries";
   let description = "`mili_plan.weight @w0 \"a.weight\" layout \"panel16\" : tensor<128x128xbf16>`";
@@ -75,14 +81,15 @@ def MiliPlan_BucketOp : MiliPlan_Op<"bucket", [Symbol, SingleBlock, NoTerminator
   let summary = "The launches of one bucket, in order";
   let description = [{
     All figures are bytes: `arena` the peak that this bucket needs, `lower_bound` the most that is live at one time,
-    `naive` what separate buffers would take, `logits` the offset in the arena of the f32 `[logit_rows][vocab]`.
+    `naive` what separate buffers would take, `logits` the offset in the arena of the f32 `[logit_rows][vocab]`,
+    `sampled` that of the i32 `[logit_rows]` which the bucket samples itself.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, Mili_BucketAttr:$bucket, I64Attr:$arena, I64Attr:$lower_bound, I64Attr:$naive,
-                       I64Attr:$logits);
+                       I64Attr:$logits, OptionalAttr<I64Attr>:$sampled);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
     $sym_name $bucket `arena` $arena `lower_bound` $lower_bound `naive` $naive `logits` $logits
-    attr-dict-with-keyword $body
+    (`sampled` $sampled^)? attr-dict-with-keyword $body
   }];
   let hasVerifier = 1;
 }

@@ -63,6 +63,16 @@ def SpecializeBuckets : Pass<"mili-specialize-buckets", "::mlir::ModuleOp"> {
   let dependentDialects = ["::mlir::mili::MiliDialect"];
 }
 
+def AddSampling : Pass<"mili-specialize-add-sampling", "::mlir::ModuleOp"> {
+  let summary = "The function samples the next tokens itself";
+  let description = [{
+    Appends `mili.sample` to `@forward`, which then returns its logits and the tokens drawn from them, so that a device can feed
+    them back without the host. For targets that have a kernel for it.
+  }];
+  let options = [Option<"function", "function", "std::string", "\"forward\"", "The function to extend">];
+  let dependentDialects = ["::mlir::mili::MiliDialect"];
+}
+
 //===- Fusion ------------------------------------------------------------------===//
 
 def FuseGroups : Pass<"mili-fuse-groups", "::mlir::ModuleOp"> {

@@ -54,6 +54,12 @@ private:
   uint64_t size_ = 0;
 };
 
+// What loading the kernels took; for reports.
+struct ModuleLoadReport {
+  uint32_t kernels = 0, from_plan = 0, from_cache = 0, compiled = 0;
+  double wall_seconds = 0, cpu_seconds = 0;
+};
+
 // The kernels of a plan, loaded. Symbols are resolved once.
 class Module {
 public:
@@ -62,6 +68,7 @@ public:
   virtual uint32_t kernel_count() const = 0;
   // Which of the plan's variants was taken, for people: "x86-64-v4-vnni", "sm_90a".
   virtual std::string_view variant() const = 0;
+  virtual ModuleLoadReport load_report() const { return {}; }
 };
 
 // Owns memory of the host that a device copies from and to without a detour (pinned for a GPU).
@@ -143,6 +150,8 @@ public:
   virtual Status copy_to_device(DeviceAddress to, const void *from, uint64_t bytes) = 0;
   // Waits until `to` holds the bytes.
   virtual Status copy_to_host(void *to, DeviceAddress from, uint64_t bytes) = 0;
+  // May return before: wait for an event, or synchronize(). `to` is memory from allocate_host().
+  virtual Status copy_to_host_async(void *to, DeviceAddress from, uint64_t bytes) { return copy_to_host(to, from, bytes); }
   virtual Status copy(DeviceAddress to, DeviceAddress from, uint64_t bytes) = 0;  // not overlapping
   virtual Status clear(DeviceAddress to, uint64_t bytes) = 0;
 
@@ -190,12 +199,6 @@ struct CudaOptions {
 // Unavailable without a driver or a GPU, or where the plan's kernels cannot run on it; says what was found, what is
 // needed, and which flag helps. The driver (libcuda.so.1) and NVRTC are opened here, at run time.
 StatusOr<std::unique_ptr<Device>> create_cuda_device(const CudaOptions &options = {});
-
-// What loading the kernels took; for reports.
-struct ModuleLoadReport {
-  uint32_t kernels = 0, from_plan = 0, from_cache = 0, compiled = 0;
-  double wall_seconds = 0, cpu_seconds = 0;
-};
 
 // Features of this CPU by their /proc/cpuinfo names ("avx2", "avx512_vnni", ...), those that the system enables.
 // Unknown names are false.

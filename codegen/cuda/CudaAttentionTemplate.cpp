@@ -1,0 +1,191 @@
+//===- CudaAttentionTemplate.cpp - attention over paged state ----------------===//
+//
+// Steps of few tokens: attention_decode.cuh, which splits each sequence's context over blocks and, where the group says so,
+// finishes queries and keys (norms, RoPE) and appends to the pages itself. Longer steps: attention_prefill.cuh, over tiles of
+// queries that are final, with the step's keys and values in the pages.
+//
+//===------------------------------------------------------------------------===//
+#include "CudaPrinter.h"
+
+using namespace mlir;
+using namespace mlir::mili;
+using namespace mlir::mili::codegen;
+using llvm::formatv;
+
+namespace {
+/// Blocks of the decode kernel that a full context should make, at least: four for each multiprocessor of an H100.
+constexpr int64_t kWantedBlocks = 4 * 132;
+
+/// The same arithmetic as DecodeTile and PrefillTile of the device headers; emitted kernels assert that they agree.
+struct Shape {
+  AttentionOp op;
+  KvType kv;
+  int64_t heads, kvHeads, group, width;
+
+  explicit Shape(AttentionOp op)
+      : op(op), kv(op.getKv().getType()), heads(op.getHeads()), kvHeads(kv.getHeads()), group(heads / kvHeads),
+        width(kv.getK()) {}
+
+  static int64_t tiles(int64_t tokens, int64_t sequences, int64_t tileTokens) {
+    return std::min(tokens, tokens / tileTokens + sequences);
+  }
+  int64_t decodeTileTokens() const { return group < 16 ? 16 / group : 1; }
+  int64_t decodeRowBlocks() const { return llvm::divideCeil(group, 16); }
+  int64_t decodeThreads() const { return width <= 128 ? 128 : 96; }
+  int64_t decodeShared() const {
+    int64_t slot = 16 * width * 2, slots = std::min<int64_t>(std::max<int64_t>(16384 / slot, 3), 8);
+    return decodeThreads() / 32 * slots * slot + (width <= 128 ? 0 : slot);
+  }
+  int64_t prefillRows() const { return width <= 128 ? 128 : 64; }
+  int64_t prefillTileTokens() const { return prefillRows() / group; }
+  int64_t prefillShared() const {
+    int64_t keys = width <= 128 ? 64 : 32;
+    return prefillRows() * width * 2 + 4 * keys * width * 2 + (2 * prefillRows() + 4) * 4;
+  }
+};
+
+class CudaAttentionTemplate : public CudaKernelTemplate {
+public:
+  StringRef getName() const override { return "cuda.attention"; }
+
+  bool match(GroupOp group) const override {
+    auto op = dyn_cast_or_null<AttentionOp>(group.getHeroOp());
+    if (!op || !isa<CausalAttr, WindowAttr>(op.getMask()) || !CudaPrinter::canHeadRow(op.getQuery()))
+      return false;
+    Shape shape(op);
+    if (shape.kv.getK() != shape.kv.getV() || shape.width % 16 != 0 || shape.width > 256 ||
+        !shape.kv.getElementType().isBF16() || shape.group > shape.prefillRows())
+      return false;
+    // Nothing after the attention; before it the chain of one append.
+    for (Operation &other : group.getBody().front().without_terminator())
+      if (!isa<AttentionOp, KvAppendOp, RopeOp, RmsNormOp, ScaleOp>(other))
+        return false;
+    Value state = op.getKv();
+    if (auto append = state.getDefiningOp<KvAppendOp>())
+      return isa<BlockArgument>(append.getKv()) && CudaPrinter::canHeadRow(append.getKey()) &&
+             CudaPrinter::canHeadRow(append.getValue());
+    return isa<BlockArgument>(state);
+  }
+
+  SmallVector<StringRef> getWeightLayouts(GroupOp, unsigned) const override { return {"vector_f32"}; }
+
+  FailureOr<GroupPlan> plan(GroupOp group, BucketAttr bucket) const override {
+    auto op = cast<AttentionOp>(group.getHeroOp());
+    Shape shape(op);
+    const bool finished = isa<BlockArgument>(op.getKv()) && isa<BlockArgument>(op.getQuery());
+    CudaStage stage;
+    GroupPlan plan;
+    if (bucket.getTokens() > kDecodeTokens && finished) {
+      int64_t tiles = Shape::tiles(bucket.getTokens(), bucket.getSequences(), shape.prefillTileTokens());
+      stage.name = "prefill";
+      stage.tiles = tiles * shape.kvHeads;
+      stage.launch(group.getContext(), 128, shape.prefillShared());
+      plan.stages.push_back(stage.get(group.getContext()));
+      return plan;
+    }
+    int64_t context = 4096;
+    if (auto attr = group->getParentOfType<ModuleOp>()->getAttrOfType<IntegerAttr>(MiliDialect::getContextAttrName()))
+      context = attr.getInt();
+    int64_t span = context;
+    if (auto window = dyn_cast<WindowAttr>(op.getMask()))
+      span = std::min<int64_t>(span, window.getTokens() + 64);
+    const int64_t queryTiles = Shape::tiles(bucket.getTokens(), bucket.getSequences(), shape.decodeTileTokens());
+    // Chunks of whole pages such that a full context fills the GPU; a window only ever touches a few of them.
+    int64_t wanted = std::max<int64_t>(1, kWantedBlocks / (std::min(queryTiles, bucket.getSequences()) * shape.kvHeads));
+    int64_t chunk = std::max<int64_t>(64, llvm::alignTo(llvm::divideCeil(span, wanted), 64));
+    int64_t splits = llvm::divideCeil(context, chunk);
+    stage.name = "decode";
+    stage.tiles = queryTiles * shape.kvHeads * splits;
+    stage.launch(group.getContext(), shape.decodeThreads(), shape.decodeShared());
+    stage.config = {{"splits", splits}, {"chunk", chunk}};
+    if (splits > 1) {
+      plan.arenaScratch = queryTiles * shape.kvHeads * splits * shape.decodeRowBlocks() * 16 * (shape.width + 2) * 4;
+      plan.counters = queryTiles * shape.kvHeads * shape.decodeRowBlocks() * 4;
+      stage.config.push_back({"scratch", 1});
+      stage.config.push_back({"counters", 1});
+    }
+    plan.stages.push_back(stage.get(group.getContext()));
+    return plan;
+  }
+
+  LogicalResult emit(CudaWriter &writer, const CudaKernel &kernel) const override {
+    auto op = cast<AttentionOp>(kernel.getHeroOp());
+    Shape shape(op);
+    const bool decode = kernel.stage.getName() == "decode";
+    writer.include(decode ? "mili/device/attention_decode.cuh" : "mili/device/attention_prefill.cuh");
+    writer.include("mili/device/rows.cuh");
+    CudaPrinter printer(writer, kernel);
+    auto append = op.getKv().getDefiningOp<KvAppendOp>();
+    Value state = append ? Value(append.getKv()) : op.getKv();
+
+    writer.open("struct Config");
+    writer.line(formatv("static constexpr int kHeads = {0}, kKvHeads = {1}, kHeadDim = {2};", shape.heads,
+                        shape.kvHeads, shape.width));
+    int64_t window = 0;
+    if (auto mask = dyn_cast<WindowAttr>(op.getMask()))
+      window = mask.getTokens();
+    writer.line(formatv("static constexpr int kWindow = {0};", window));
+    writer.line(formatv("static constexpr float kScale = {0}, kSoftCap = 0.0f;",
+                        cudaFloat(op.getScale().convertToFloat())));
+    writer.line("static constexpr bool kSinks = false;");
+    if (decode)
+      writer.line(formatv("static constexpr int kSplits = {0}, kChunk = {1};", kernel.get("splits"),
+                          kernel.get("chunk")));
+    writer.close(";");
+    StringRef tile = decode ? "mili::DecodeTile<Config>" : "mili::PrefillTile<Config>";
+    writer.line(formatv("static_assert({0}::kThreads == {1} && {0}::kSharedBytes == {2});", tile,
+                        decode ? shape.decodeThreads() : 128,
+                        decode ? shape.decodeShared() : shape.prefillShared()));
+    writer.line(formatv("static_assert({0}::kTileTokens == {1});", tile,
+                        decode ? shape.decodeTileTokens() : shape.prefillTileTokens()));
+    writer.blank();
+
+    Functor functor(writer, printer.params());
+    const bool raw = isa<BlockArgument>(op.getQuery());
+    writer.line("// Where queries" + Twine(append ? ", keys and values" : "") + " come from.");
+    writer.open("struct Source");
+    writer.line(formatv("static constexpr bool kAppends = {0};", append ? "true" : "false"));
+    std::string construct;
+    if (raw) {
+      writer.line("static constexpr bool kRaw = true;");
+      writer.line("const mili::bf16 *raw;");
+    }
+    auto head = [&](StringRef name, Value value) -> LogicalResult {
+      writer.open("MILI_MEMBER void " + name + "(float *row, int token, int head, int) const");
+      writer.line(formatv("constexpr int kHead = {0};", shape.width));
+      if (failed(printer.headRow(functor, value)))
+        return failure();
+      writer.close();
+      return success();
+    };
+    if ((!raw && failed(head("query", op.getQuery()))) || (append && failed(head("key", append.getKey()))) ||
+        (append && failed(head("value", append.getValue()))))
+      return failure();
+    functor.declareMembers();
+    writer.close(";");
+    writer.blank();
+    construct = functor.construct();
+    if (raw) {
+      std::string rest = StringRef(construct).drop_front().str();
+      construct = "{" + printer.params().input(op.getQuery()).str() + (rest == "}" ? "" : ", ") + rest;
+    }
+
+    writer.open(formatv("extern \"C\" __global__ __launch_bounds__({0}::kThreads, {0}::kMinBlocks) void MILI_KERNEL({1})",
+                        tile, printer.params().declaration()));
+    if (decode)
+      writer.line(formatv("mili::attention_decode<Config>(batch, Source{0}, {1}, nullptr, {2}, {3}, {4}, blockIdx.x);",
+                          construct, printer.params().input(state), printer.params().output(),
+                          kernel.get("scratch") ? "scratch" : "nullptr",
+                          kernel.get("counters") ? "counters" : "nullptr"));
+    else
+      writer.line(formatv("mili::attention_prefill<Config>(batch, Source{0}, {1}, nullptr, {2}, blockIdx.x);", construct,
+                          printer.params().input(state), printer.params().output()));
+    writer.close();
+    return success();
+  }
+};
+}  // namespace
+
+std::unique_ptr<KernelTemplate> mlir::mili::codegen::createCudaAttentionTemplate() {
+  return std::make_unique<CudaAttentionTemplate>();
+}

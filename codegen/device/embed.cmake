@@ -1,0 +1,13 @@
+# Writes OUTPUT, a C++ source that holds FILES (pairs of include name and path) as the function cudaHeaders().
+set(text "// Written by embed.cmake.\n#include \"mili/Codegen/CudaProgram.h\"\n\nstd::vector<mlir::mili::codegen::CudaFile> mlir::mili::codegen::cudaHeaders() {\n  return {\n")
+list(LENGTH FILES count)
+math(EXPR last "${count} - 2")
+foreach(i RANGE 0 ${last} 2)
+  list(GET FILES ${i} name)
+  math(EXPR j "${i} + 1")
+  list(GET FILES ${j} path)
+  file(READ ${path} content)
+  string(APPEND text "      {\"${name}\", R\"MILI_SOURCE(${content})MILI_SOURCE\"},\n")
+endforeach()
+string(APPEND text "  };\n}\n")
+file(WRITE ${OUTPUT} "${text}")

@@ -1,0 +1,26 @@
+// A step's batch as device code sees it: the same 8-byte fields in the same order as the runtime's `mili::Batch`, generated
+// from the one list that both share (runtime/include/mili/runtime/batch_fields.def, which NVRTC gets as a header of the
+// same name). NVRTC has no <cstdint>, so the integer types are named here.
+
+#ifndef MILI_DEVICE_BATCH_CUH
+#define MILI_DEVICE_BATCH_CUH
+
+namespace mili {
+
+using int32_t = int;
+using int64_t = long;
+using uint64_t = unsigned long;
+static_assert(sizeof(int32_t) == 4 && sizeof(int64_t) == 8, "LP64");
+
+/// Tokens of a page of the key/value pool.
+constexpr int kPageTokens = 64;
+
+struct Batch {
+#define MILI_BATCH_COUNT(name, doc) int64_t name;
+#define MILI_BATCH_TABLE(name, elem, doc) const elem *name;
+#include "mili/runtime/batch_fields.def"
+};
+
+} // namespace mili
+
+#endif // MILI_DEVICE_BATCH_CUH
