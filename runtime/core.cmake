@@ -6,6 +6,7 @@ add_library(mili_core STATIC
   src/cuda/cuda_api.cc
   src/cuda/cuda_device.cc
   src/cuda/kernel_loader.cc
+  src/cuda/matrix_product.cc
   src/device.cc
   src/engine.cc
   src/generator.cc

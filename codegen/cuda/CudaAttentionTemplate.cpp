@@ -34,12 +34,12 @@ struct Shape {
   int64_t decodeThreads() const { return width <= 128 ? 128 : 96; }
   int64_t decodeShared() const {
     int64_t slot = 16 * width * 2, slots = std::min<int64_t>(std::max<int64_t>(16384 / slot, 3), 8);
-    return decodeThreads() / 32 * slots * slot + (width <= 128 ? 0 : slot);
+    return decodeThreads() / 32 * slots * slot + (width <= 96 ? 0 : slot);
   }
   int64_t prefillRows() const { return width <= 128 ? 128 : 64; }
   int64_t prefillTileTokens() const { return prefillRows() / group; }
   int64_t prefillShared() const {
-    int64_t keys = width <= 128 ? 64 : 32;
+    int64_t keys = width <= 80 ? 64 : 32;
     return prefillRows() * width * 2 + 4 * keys * width * 2 + (2 * prefillRows() + 4) * 4;
   }
 };

@@ -82,5 +82,25 @@ FailureOr<CudaProgram> mlir::mili::codegen::emitCudaProgram(ModuleOp planModule)
                 "                                     unsigned stream) {\n"
                 "  mili::fill_normal(data, count, mean, std, seed, stream);\n}\n");
   }
+  addUnit("mili_read_bytes",
+          "// Reads `count` vectors of 16 bytes: the ceiling of everything that is bound by memory.\n"
+          "#include \"mili/device/common.cuh\"\n\n"
+          "extern \"C\" __global__ __launch_bounds__(512) void MILI_KERNEL(const mili::Vector16 *data, unsigned long count,\n"
+          "                                                                unsigned *out) {\n"
+          "  unsigned bits = 0;\n"
+          "  const unsigned long stride = gridDim.x * 512ul;\n"
+          "  unsigned long i = blockIdx.x * 512ul + threadIdx.x;\n"
+          "  for (; i + 7 * stride < count; i += 8 * stride) {\n"
+          "    mili::Vector16 v[8];\n"
+          "#pragma unroll\n"
+          "    for (int j = 0; j < 8; ++j)\n"
+          "      v[j] = mili::load16_stream(data + i + j * stride);\n"
+          "#pragma unroll\n"
+          "    for (int j = 0; j < 8; ++j)\n"
+          "      bits |= v[j].words[0] & v[j].words[1] & v[j].words[2] & v[j].words[3];\n"
+          "  }\n"
+          "  if (bits == 0x12345678)\n"
+          "    *out = bits;\n"
+          "}\n");
   return program;
 }

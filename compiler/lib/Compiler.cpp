@@ -124,7 +124,7 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
       hooks.progress({phase, 0, 0, {}});
   };
   progress(Phase::kImport);
-  MILI_ASSIGN_OR_RETURN(std::unique_ptr<ModelFile> model, ModelFile::open(options.model));
+  MILI_ASSIGN_OR_RETURN(std::unique_ptr<ModelFile> model, ModelFile::open(options.model, !options.synthetic_weights));
 
   DialectRegistry registry;
   mlir::mili::registerCompilerDialects(registry);
@@ -139,6 +139,10 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
     return unimplemented("--activation-dtype " + options.activation_dtype +
                          ": the kernels of target cuda have bf16 activations; f32 runs with --target cpu");
   import.context = options.context;
+  import.syntheticWeights = options.synthetic_weights.has_value();
+  if (options.synthetic_weights && !cuda)
+    return invalid_argument("--synthetic-weights: only target cuda generates weights, found --target " +
+                            options.target);
   OwningOpRef<ModuleOp> module = mlir::mili::importModel(*model, import, &context);
   if (!module)
     return diagnostics.failed(options.model, Phase::kImport);

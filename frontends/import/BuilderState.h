@@ -24,6 +24,7 @@ struct ModelBuilder::State {
   const DecoderConfig config;
   const FloatType activation;
   const RopeAttr rope;
+  bool synthetic = false;  // no tensors are looked up
 
   OpBuilder builder;
   Value tokens, batch;

@@ -121,6 +121,7 @@ OwningOpRef<ModuleOp> mlir::mili::importModel(const ModelFile &model, const Impo
   op->setAttr(MiliDialect::getLayersAttrName(), attributes.getI64IntegerAttr(config.layers));
 
   ModelBuilder::State state(model, architecture, config, activation, rope, context);
+  state.synthetic = options.syntheticWeights;
   OpBuilder &builder = state.builder;
   builder.setInsertionPointToEnd(op.getBody());
   auto tokensType = RankedTensorType::get({ShapedType::kDynamic}, builder.getI32Type());

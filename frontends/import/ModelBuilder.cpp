@@ -88,7 +88,9 @@ Value ModelBuilder::State::weight(StringRef role, const std::string &name, Array
     return it->second;
 
   Type element = activation;
-  if (const TensorInfo *tensor = claim(name, shape)) {
+  if (synthetic) {
+    element = shape.size() > 1 ? Type(builder.getBF16Type()) : builder.getF32Type();
+  } else if (const TensorInfo *tensor = claim(name, shape)) {
     const auto &format = ::mili::tensor_format_info(tensor->format);
     const StringRef spelling(format.name.data(), format.name.size());
     if (spelling == "f32")
@@ -140,6 +142,8 @@ Value ModelBuilder::State::optionalBias(StringRef role, const std::string &name,
 }
 
 void ModelBuilder::State::refuseUnusedTensors() {
+  if (synthetic)
+    return;
   const bool gguf = model.kind() == ::mili::ModelFileKind::kGguf;
   for (const TensorInfo &tensor : model.tensors()) {
     const StringRef name = tensor.name;

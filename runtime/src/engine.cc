@@ -47,6 +47,8 @@ struct Engine::Impl {
   // Where the device's memory is not the host's.
   std::unique_ptr<HostBuffer> mirror;       // of the tables
   std::unique_ptr<HostBuffer> host_logits;
+  std::unique_ptr<HostBuffer> sampled;             // [kDecodeLag][largest.logit_rows], where buckets sample
+  std::vector<std::unique_ptr<Event>> sampled_at;  // [kDecodeLag]
   int64_t vocab = 0;
   bool profiling = false;
   uint64_t allocations_at_load = 0;
@@ -64,7 +66,7 @@ struct Engine::Impl {
   Status allocate();
   Status prepare(const plan::Function &function, const Progress &progress);
   Status check(std::span<const StepSequence> sequences, int64_t &tokens, int64_t &rows) const;
-  Batch fill(std::span<const StepSequence> sequences, int64_t tokens, int64_t rows);
+  Batch fill(std::span<const StepSequence> sequences, int64_t tokens, int64_t rows, bool feedback = false);
 };
 
 Status Engine::Impl::allocate() {
@@ -143,6 +145,12 @@ Status Engine::Impl::prepare(const plan::Function &function, const Progress &pro
     MILI_ASSIGN_OR_RETURN(mirror, device->allocate_host(layout.total));
     MILI_ASSIGN_OR_RETURN(host_logits,
                           device->allocate_host(static_cast<uint64_t>(largest.logit_rows * vocab) * sizeof(float)));
+    MILI_ASSIGN_OR_RETURN(sampled, device->allocate_host(static_cast<uint64_t>(kDecodeLag * largest.logit_rows) *
+                                                         sizeof(int32_t)));
+    for (int64_t i = 0; i < kDecodeLag; ++i) {
+      MILI_ASSIGN_OR_RETURN(auto event, device->create_event());
+      sampled_at.push_back(std::move(event));
+    }
   }
   return ok_status();
 }
@@ -157,6 +165,8 @@ Engine::~Engine() {
   impl_->counters = DeviceBuffer();
   impl_->mirror.reset();
   impl_->host_logits.reset();
+  impl_->sampled.reset();
+  impl_->sampled_at.clear();
   impl_->arena = DeviceBuffer();
   impl_->module.reset();
 }
@@ -269,12 +279,14 @@ Status Engine::Impl::check(std::span<const StepSequence> sequences, int64_t &tok
   return ok_status();
 }
 
-Batch Engine::Impl::fill(std::span<const StepSequence> sequences, int64_t tokens, int64_t rows) {
+Batch Engine::Impl::fill(std::span<const StepSequence> sequences, int64_t tokens, int64_t rows, bool feedback) {
   const auto columns = static_cast<int64_t>(plan.memory().pages_per_sequence);
   int32_t *ids = host_table(layout.token_ids), *positions = host_table(layout.positions);
   int32_t *segments = host_table(layout.segments), *q_start = host_table(layout.q_start);
   int32_t *kv_len = host_table(layout.kv_len), *table = host_table(layout.page_table);
   int32_t *logit_tokens = host_table(layout.logit_tokens);
+  auto *temperature = host_table<float>(layout.temperature);
+  auto *seed = host_table<uint64_t>(layout.seed);
   int32_t at = 0, row = 0;
   for (size_t s = 0; s < sequences.size(); ++s) {
     const StepSequence &sequence = sequences[s];
@@ -290,7 +302,11 @@ Batch Engine::Impl::fill(std::span<const StepSequence> sequences, int64_t tokens
     }
     q_start[s] = at;
     kv_len[s] = position + count;
-    const auto used = static_cast<int64_t>(pages_for(static_cast<uint64_t>(position + count)));
+    temperature[s] = sequence.temperature;
+    seed[s] = sequence.seed;
+    // With feedback the sequence grows into all the pages that it was given.
+    const auto used = feedback ? std::min<int64_t>(columns, static_cast<int64_t>(sequence.pages.size()))
+                               : static_cast<int64_t>(pages_for(static_cast<uint64_t>(position + count)));
     int32_t *line = table + segment * columns;
     std::copy_n(sequence.pages.begin(), used, line);
     std::fill(line + used, line + columns, 0);
@@ -303,6 +319,7 @@ Batch Engine::Impl::fill(std::span<const StepSequence> sequences, int64_t tokens
   batch.sequences = static_cast<int64_t>(sequences.size());
   batch.logit_rows = rows;
   batch.pages_per_sequence = columns;
+  batch.feedback = feedback;
   batch.token_ids = device_table(layout.token_ids);
   batch.positions = device_table(layout.positions);
   batch.segments = device_table(layout.segments);
@@ -348,6 +365,62 @@ StatusOr<StepOutput> Engine::step(std::span<const StepSequence> sequences) {
     output.logits = reinterpret_cast<const float *>(self.host_logits->data());
   }
   return output;
+}
+
+bool Engine::can_decode() const {
+  return std::all_of(impl_->buckets.begin(), impl_->buckets.end(),
+                     [](const EngineBucket &bucket) { return bucket.record->sampled_offset() >= 0; });
+}
+
+Status Engine::decode(std::span<const StepSequence> sequences, int64_t steps, const TokenSink &sink) {
+  Impl &self = *impl_;
+  if (!can_decode() || !self.sampled)
+    return unimplemented(self.plan.path() + ": this plan's steps do not sample on the device; compile it with --target "
+                                            "cuda");
+  int64_t tokens = 0, rows = 0;
+  MILI_RETURN_IF_ERROR(self.check(sequences, tokens, rows));
+  const auto count = static_cast<int64_t>(sequences.size());
+  for (const StepSequence &sequence : sequences) {
+    if (sequence.tokens.size() != 1 || sequence.logits != LogitRows::kLast)
+      return invalid_argument("decoding takes one token of each sequence, found " +
+                              std::to_string(sequence.tokens.size()));
+    if (steps > context() - sequence.position ||
+        pages_for(static_cast<uint64_t>(sequence.position + steps)) > sequence.pages.size())
+      return invalid_argument("decoding " + num(steps) + " tokens from position " + num(sequence.position) +
+                              " needs pages for them within the context of " + num(context()));
+  }
+  MILI_ASSIGN_OR_RETURN(uint32_t index, pick_bucket(count, count, count));
+  MILI_RETURN_IF_ERROR(self.plan.check_unchanged());
+  EngineBucket &bucket = self.buckets[index];
+  const Batch batch = self.fill(sequences, count, count, /*feedback=*/true);
+  MILI_RETURN_IF_ERROR(self.device->copy_to_device(self.tables.address(), self.mirror->data(), self.mirror->size()));
+  auto *ring = reinterpret_cast<int32_t *>(self.sampled->data());
+  DeviceAddress sampled = self.arena.address() + bucket.record->sampled_offset();
+  auto read = [&](int64_t step) -> StatusOr<bool> {
+    MILI_RETURN_IF_ERROR(self.device->wait(*self.sampled_at[static_cast<size_t>(step % kDecodeLag)]));
+    return sink(step, {ring + step % kDecodeLag * count, static_cast<size_t>(count)});
+  };
+  int64_t seen = 0;
+  bool more = true;
+  for (int64_t step = 0; step < steps && more; ++step) {
+    if (step - seen == kDecodeLag) {
+      MILI_ASSIGN_OR_RETURN(more, read(seen));
+      ++seen;
+      if (!more)
+        break;
+    }
+    MILI_RETURN_IF_ERROR(self.device->execute(
+        *bucket.list, batch, self.profiling ? std::span<double>(bucket.seconds) : std::span<double>()));
+    bucket.steps += self.profiling;
+    const auto slot = static_cast<size_t>(step % kDecodeLag);
+    MILI_RETURN_IF_ERROR(self.device->copy_to_host_async(ring + static_cast<int64_t>(slot) * count, sampled,
+                                                         static_cast<uint64_t>(count) * sizeof(int32_t)));
+    MILI_RETURN_IF_ERROR(self.device->record(*self.sampled_at[slot]));
+  }
+  for (; seen < steps && more; ++seen) {
+    MILI_ASSIGN_OR_RETURN(more, read(seen));
+  }
+  return self.device->synchronize();
 }
 
 Status Engine::copy_page(int32_t to, int32_t from) {

@@ -196,6 +196,46 @@ StatusOr<StepOutput> SessionPool::step(std::span<const SessionStep> items) {
   return output;
 }
 
+Status SessionPool::decode(std::span<Session *const> sessions, std::span<const int32_t> tokens, int64_t steps,
+                           std::span<const float> temperature, std::span<const uint64_t> seed,
+                           const TokenSink &sink) {
+  Engine &engine = impl_->engine;
+  if (sessions.empty() || tokens.size() != sessions.size() || steps < 1)
+    return invalid_argument("decoding takes one token of each of at least one session, found " +
+                            std::to_string(tokens.size()) + " tokens of " + std::to_string(sessions.size()) +
+                            " sessions");
+  impl_->step.clear();
+  auto undo = [&](Status status) {
+    for (Session *session : sessions)
+      session->impl_->drop_pages(session->impl_->tokens.size());
+    return status;
+  };
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    Session::Impl &session = *sessions[i]->impl_;
+    if (steps > engine.context() - sessions[i]->length())
+      return undo(resource_exhausted("a session of " + num(sessions[i]->length()) + " tokens cannot take " + num(steps) +
+                                     " more: the plan has a context of " + num(engine.context()) +
+                                     "; compile with a larger --context"));
+    if (Status status = session.reserve(static_cast<size_t>(steps)); !status.ok())
+      return undo(status);
+    impl_->step.push_back({tokens.subspan(i, 1), static_cast<int64_t>(session.tokens.size()), session.pages,
+                           LogitRows::kLast, temperature.empty() ? 0.0f : temperature[i], seed.empty() ? 0 : seed[i]});
+  }
+  for (Session *session : impl_->sessions)
+    session->impl_->keep_logits(static_cast<size_t>(engine.vocab()));
+  // The token that a step feeds is appended when the step's own token is seen.
+  std::vector<int32_t> pending(tokens.begin(), tokens.end());
+  Status status = engine.decode(impl_->step, steps, [&](int64_t step, std::span<const int32_t> sampled) {
+    for (size_t i = 0; i < sessions.size(); ++i) {
+      sessions[i]->impl_->tokens.push_back(pending[i]);
+      sessions[i]->impl_->logits = nullptr;
+    }
+    pending.assign(sampled.begin(), sampled.end());
+    return sink(step, sampled);
+  });
+  return undo(status);
+}
+
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Session::~Session() {

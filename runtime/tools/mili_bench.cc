@@ -8,8 +8,11 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <fstream>
+#include <map>
 #include <memory>
 #include <thread>
 
@@ -22,7 +25,16 @@ struct Row {
   std::string test;    // "pp512", "tg128"
   int64_t tokens = 0;  // a repetition's
   std::vector<double> seconds;
-  double bytes_per_second = 0;  // generation: weights and state read, at the mean rate
+  int64_t steps = 1;
+  double bytes = 0;  // generation: weights and state read in a repetition
+  double flops = 0;  // prompts
+
+  double mean_seconds() const {
+    double sum = 0;
+    for (double s : seconds)
+      sum += s;
+    return sum / seconds.size();
+  }
 
   double mean_rate() const {
     double sum = 0;
@@ -66,6 +78,30 @@ Status bench_prompt(SessionPool &pool, int64_t tokens, Row &row) {
   return ok_status();
 }
 
+// `batch` sessions side by side, tokens fed back on the device where the plan does that.
+Status bench_batch(SessionPool &pool, int64_t batch, int64_t depth, int64_t tokens, Row &row) {
+  std::vector<std::unique_ptr<Session>> sessions;
+  std::vector<Session *> pointers;
+  std::vector<int32_t> prompt = make_tokens(std::max<int64_t>(depth, 1), pool.engine().vocab());
+  for (int64_t i = 0; i < batch; ++i) {
+    MILI_ASSIGN_OR_RETURN(auto session, pool.create_session());
+    std::rotate(prompt.begin(), prompt.begin() + prompt.size() / 2, prompt.end());
+    MILI_RETURN_IF_ERROR(session->append(prompt));
+    pointers.push_back(session.get());
+    sessions.push_back(std::move(session));
+  }
+  std::vector<int32_t> last = make_tokens(batch, pool.engine().vocab());
+  // Steps once beforehand, so that clocks and caches are as in the middle of a text.
+  auto ignore = [](int64_t, std::span<const int32_t>) { return true; };
+  MILI_RETURN_IF_ERROR(pool.decode(pointers, last, 4, {}, {}, ignore));
+  for (Session *session : pointers)
+    MILI_RETURN_IF_ERROR(session->truncate(std::max<int64_t>(depth, 1)));
+  double start = now();
+  MILI_RETURN_IF_ERROR(pool.decode(pointers, last, tokens, {}, {}, ignore));
+  row.seconds.push_back(now() - start);
+  return ok_status();
+}
+
 Status bench_generation(SessionPool &pool, int64_t depth, int64_t tokens, Row &row) {
   MILI_ASSIGN_OR_RETURN(auto session, pool.create_session());
   MILI_ASSIGN_OR_RETURN(Sampler sampler, Sampler::create(pool.engine().vocab(), {}));
@@ -79,46 +115,128 @@ Status bench_generation(SessionPool &pool, int64_t depth, int64_t tokens, Row &r
   return ok_status();
 }
 
+// Query heads are not part of the plan's description; the first attention's own count is at its bucket's bound, for half
+// the context.
+double attention_flops(const Engine &engine, double tokens) {
+  const plan::Plan &meta = engine.plan().meta();
+  const plan::Function *function = meta.ranks()->Get(0)->functions()->Get(0);
+  const plan::Bucket *bucket = function->buckets()->Get(0);
+  double flops = 0;
+  for (const plan::Launch *launch : *bucket->launches()) {
+    bool state = false;
+    for (const plan::Arg *arg : *launch->args())
+      state |= arg->kind() == plan::ArgKind::State;
+    if (state && launch->flops() > 0)
+      flops += static_cast<double>(launch->flops()) / bucket->tokens() / (std::max<uint32_t>(meta.context(), 2) / 2);
+  }
+  return flops * tokens * tokens / 2;
+}
+
 // Bytes that generating one token must read at `context` tokens: the weights of every product (launches whose tiles do
 // not grow with the tokens; an embedding reads a single row) and the state of the tokens before it.
-double bytes_per_token(const Engine &engine, double context) {
+double bytes_per_step(const Engine &engine, double context, int64_t batch) {
   const plan::Plan &meta = engine.plan().meta();
   const plan::Function *function = meta.ranks()->Get(0)->functions()->Get(0);
   double bytes = 0;
   for (const plan::Launch *launch : *function->buckets()->Get(0)->launches())
-    if (launch->tiles_per() == plan::RowCount::One)
+    if (launch->name()->string_view() != "embed")
       for (const plan::Arg *arg : *launch->args())
         if (arg->kind() == plan::ArgKind::Weight)
           bytes += static_cast<double>(arg->size());
   for (const plan::State *state : *meta.states())
-    bytes += static_cast<double>(state->page_bytes()) / 64 * context;
+    bytes += static_cast<double>(state->page_bytes()) / 64 * context * static_cast<double>(batch);
   return bytes;
+}
+
+// Operations of a prompt of `tokens` tokens whose last row alone is wanted: products of every token, the head once, and
+// causal attention.
+double prompt_flops(const Engine &engine, int64_t tokens) {
+  const plan::Plan &meta = engine.plan().meta();
+  const plan::Function *function = meta.ranks()->Get(0)->functions()->Get(0);
+  const auto t = static_cast<double>(tokens);
+  double flops = 0;
+  for (const plan::Launch *launch : *function->buckets()->Get(0)->launches())
+    if (launch->name()->string_view() != "embed")
+      for (const plan::Arg *arg : *launch->args())
+        if (arg->kind() == plan::ArgKind::Weight) {
+          const plan::Weight *weight = meta.weights()->Get(arg->index());
+          if (weight->shape()->size() == 2)
+            flops += 2.0 * static_cast<double>(weight->shape()->Get(0)) * static_cast<double>(weight->shape()->Get(1)) *
+                     (weight->shape()->Get(0) == meta.model()->vocab() ? 1.0 : t);
+        }
+  return flops + attention_flops(engine, t);
+}
+
+// Kernels of the launches that were timed, by time.
+std::string profile_table(const Engine &engine, const std::string &test, const DeviceCeilings &ceilings) {
+  struct Entry {
+    uint64_t calls = 0;
+    double seconds = 0, bytes = 0, flops = 0;
+  };
+  std::map<std::string, Entry> entries;
+  double total = 0;
+  std::string bucket;
+  for (const LaunchProfile &launch : engine.profile()) {
+    Entry &entry = entries[launch.bucket + " " + launch.kernel];
+    entry.calls += launch.calls;
+    entry.seconds += launch.seconds;
+    entry.bytes += static_cast<double>(launch.bytes * launch.calls);
+    entry.flops += static_cast<double>(launch.flops * launch.calls);
+    total += launch.seconds;
+  }
+  std::vector<std::pair<std::string, Entry>> order(entries.begin(), entries.end());
+  std::sort(order.begin(), order.end(), [](auto &a, auto &b) { return a.second.seconds > b.second.seconds; });
+  std::string text = fmt::format("{}: {:.3f} ms in kernels\n\n| kernel | calls | µs each | share | of read | of product |\n"
+                                 "|---|---:|---:|---:|---:|---:|\n",
+                                 test, 1e3 * total);
+  for (const auto &[name, entry] : order)
+    text += fmt::format("| {} | {} | {:.2f} | {:.1f}% | {:.0f}% | {:.0f}% |\n", name, entry.calls,
+                        1e6 * entry.seconds / entry.calls, 100 * entry.seconds / total,
+                        ceilings.read_bytes_per_second > 0
+                            ? 100 * entry.bytes / entry.seconds / ceilings.read_bytes_per_second
+                            : 0.0,
+                        ceilings.bf16_flops_per_second > 0
+                            ? 100 * entry.flops / entry.seconds / ceilings.bf16_flops_per_second
+                            : 0.0);
+  return text + "\n";
 }
 
 }  // namespace
 
 int main(int argc, char **argv) {
-  std::string plan_path, format = "md";
-  std::vector<int64_t> prompts, generations;
-  int64_t depth = 0;
+  std::string plan_path, format = "md", compare, profile_path;
+  std::vector<int64_t> prompts, generations, batches, depths;
   uint32_t threads = 0;
+  double threshold = 5;
   int repeats = 3;
+  bool profile = false;
+  CudaOptions cuda;
+  bool no_cubins = false, no_graphs = false;
   CLI::App app{"mili-bench: prompt (pp) and generation (tg) rates of a plan"};
   app.footer("Examples:\n"
              "  mili-bench smollm2.mili -p 512 -n 128 -t 2\n"
-             "  mili-bench smollm2.mili -p 64,512 -n 128 -d 1024 -o csv\n\n"
-             "'of ceiling' holds the bytes that a generated token must read against the machine's read bandwidth,\n"
-             "measured in the same run with the same number of threads.");
+             "  mili-bench llama.mili -p 512,2048 -n 128 -b 1,64 -d 512,1024 -o json > before.json\n"
+             "  mili-bench llama.mili -n 128 -d 512 --compare before.json --threshold 5\n\n"
+             "'of ceiling': a prompt's operations against the machine's bf16 matrix product, a generated token's bytes\n"
+             "(weights and state read) against its read bandwidth; both measured in the same run.");
   app.set_version_flag("--version", "mili-bench " MILI_VERSION);
   app.add_option("PLAN", plan_path, "a plan (.mili)")->required();
   app.add_option("-p", prompts, "prompt lengths to measure [512]")->delimiter(',')->check(CLI::Range(1, 1 << 24));
   app.add_option("-n", generations, "tokens to generate [128]")->delimiter(',')->check(CLI::Range(1, 1 << 24));
-  app.add_option("-d", depth, "tokens of context before generation")->check(CLI::Range(0, 1 << 24));
+  app.add_option("-b", batches, "sequences that generate side by side [1]")->delimiter(',')->check(CLI::Range(1, 4096));
+  app.add_option("-d", depths, "tokens of context before generation [0]")->delimiter(',')->check(CLI::Range(0, 1 << 24));
   app.add_option("-t,--threads", threads, "worker threads [physical cores]")->check(CLI::Range(1, 1024));
   app.add_option("-r", repeats, "repetitions, after one that is not counted")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   app.add_option("-o", format, "md, csv or json")->check(CLI::IsMember({"md", "csv", "json"}))->capture_default_str();
+  app.add_option("--device", cuda.device, "which GPU, from 0")->capture_default_str();
+  app.add_flag("--no-cubins", no_cubins, "compile the kernels although the plan has images");
+  app.add_flag("--no-graphs", no_graphs, "launch kernel by kernel");
+  app.add_option("--kernel-cache", cuda.cache_dir, "folder of compiled kernels, or off");
+  app.add_flag("--profile", profile, "after each test a table of its kernels");
+  app.add_option("--compare", compare, "a saved -o json; exits with 3 where a test is slower than there")->type_name("FILE");
+  app.add_option("--threshold", threshold, "percent that --compare allows")->capture_default_str();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &e) {
@@ -128,6 +246,20 @@ int main(int argc, char **argv) {
     prompts = {512};
     generations = {128};
   }
+  if (batches.empty())
+    batches = {1};
+  if (depths.empty())
+    depths = {0};
+  cuda.use_cubins = !no_cubins;
+  cuda.graphs = !no_graphs;
+
+  nlohmann::json before;
+  if (!compare.empty()) {
+    std::ifstream file(compare);
+    before = nlohmann::json::parse(file, nullptr, false);
+    if (!before.is_object() || !before.contains("tests"))
+      return tools::fail(kTool, invalid_argument(compare + ": not a result of mili-bench -o json"));
+  }
 
   double start = now();
   StatusOr<Plan> plan = Plan::open(plan_path);
@@ -135,6 +267,7 @@ int main(int argc, char **argv) {
     return tools::fail(kTool, plan.status());
   EngineOptions options;
   options.cpu.threads = threads;
+  options.cuda = cuda;
   StatusOr<std::unique_ptr<Engine>> engine = Engine::load(std::move(*plan), options);
   if (!engine.ok())
     return tools::fail(kTool, engine.status());
@@ -145,21 +278,44 @@ int main(int argc, char **argv) {
           kTool, invalid_argument(fmt::format("-p {}: the plan's context is {} tokens; compile with --context {}", p,
                                               (*engine)->context(), p)));
   for (int64_t n : generations)
-    if (std::max<int64_t>(depth, 1) + n > (*engine)->context())
-      return tools::fail(kTool, invalid_argument(fmt::format("-d {} -n {}: the plan's context is {} tokens", depth, n,
-                                                             (*engine)->context())));
+    for (int64_t d : depths)
+      if (std::max<int64_t>(d, 1) + n > (*engine)->context())
+        return tools::fail(kTool, invalid_argument(fmt::format("-d {} -n {}: the plan's context is {} tokens", d, n,
+                                                               (*engine)->context())));
   StatusOr<std::unique_ptr<SessionPool>> pool = SessionPool::create(**engine);
   if (!pool.ok())
     return tools::fail(kTool, pool.status());
 
+  const bool on_device = (*engine)->can_decode();
   const unsigned workers = (*engine)->device().workers();
-  double ceiling = tools::measure_read_bandwidth(workers);
+  DeviceCeilings ceilings;
+  auto measure_ceilings = [&] {
+    if (workers > 0) {
+      ceilings.read_bytes_per_second =
+          std::max(ceilings.read_bytes_per_second, tools::measure_read_bandwidth(workers));
+    } else if (auto measured = (*engine)->device().measure_ceilings(); measured.ok()) {
+      ceilings.read_bytes_per_second = std::max(ceilings.read_bytes_per_second, measured->read_bytes_per_second);
+      ceilings.bf16_flops_per_second = std::max(ceilings.bf16_flops_per_second, measured->bf16_flops_per_second);
+      ceilings.fp8_flops_per_second = std::max(ceilings.fp8_flops_per_second, measured->fp8_flops_per_second);
+    }
+  };
+  measure_ceilings();
   std::vector<Row> rows;
+  std::string profiles;
   auto measure = [&](std::string name, int64_t tokens, auto &&run) -> Status {
-    Row row{std::move(name), tokens, {}, 0};
+    Row row;
+    row.test = std::move(name);
+    row.tokens = tokens;
     for (int i = 0; i <= repeats; ++i)
       MILI_RETURN_IF_ERROR(run(row));
     row.seconds.erase(row.seconds.begin());
+    if (profile) {
+      (*engine)->set_profiling(true);
+      Row timed;
+      MILI_RETURN_IF_ERROR(run(timed));
+      profiles += profile_table(**engine, row.test, ceilings);
+      (*engine)->set_profiling(false);
+    }
     rows.push_back(std::move(row));
     return ok_status();
   };
@@ -167,53 +323,102 @@ int main(int argc, char **argv) {
     Status status = measure(fmt::format("pp{}", p), p, [&](Row &row) { return bench_prompt(**pool, p, row); });
     if (!status.ok())
       return tools::fail(kTool, status);
+    rows.back().flops = prompt_flops(**engine, p);
+    rows.back().steps = 1;
   }
-  for (int64_t n : generations) {
-    std::string name = depth ? fmt::format("tg{} @ d{}", n, depth) : fmt::format("tg{}", n);
-    Status status = measure(name, n, [&](Row &row) { return bench_generation(**pool, depth, n, row); });
-    if (!status.ok())
-      return tools::fail(kTool, status);
-    rows.back().bytes_per_second =
-        rows.back().mean_rate() * bytes_per_token(**engine, static_cast<double>(std::max<int64_t>(depth, 1)) + n / 2.0);
-  }
-  ceiling = std::max(ceiling, tools::measure_read_bandwidth(workers));
+  for (int64_t n : generations)
+    for (int64_t b : batches)
+      for (int64_t d : depths) {
+        std::string name = fmt::format("tg{}", n);
+        if (b > 1)
+          name += fmt::format(" x {}", b);
+        if (d)
+          name += fmt::format(" @ d{}", d);
+        Status status = measure(name, n * b, [&](Row &row) {
+          return on_device ? bench_batch(**pool, b, d, n, row)
+                 : b == 1  ? bench_generation(**pool, d, n, row)
+                           : unimplemented("-b on a device that does not sample itself");
+        });
+        if (!status.ok())
+          return tools::fail(kTool, status);
+        rows.back().bytes = bytes_per_step(**engine, static_cast<double>(std::max<int64_t>(d, 1)) + n / 2.0, b) * n;
+        rows.back().steps = n;
+      }
+  measure_ceilings();
 
   const plan::Plan &meta = (*engine)->plan().meta();
   std::string model = meta.model()->name()->str();
   std::string device = (*engine)->device().description();
+  const ModuleLoadReport kernels = (*engine)->module().load_report();
+  auto share = [&](const Row &row) {
+    if (row.bytes > 0 && ceilings.read_bytes_per_second > 0)
+      return row.bytes / row.mean_seconds() / ceilings.read_bytes_per_second;
+    if (row.flops > 0 && ceilings.bf16_flops_per_second > 0)
+      return row.flops / row.mean_seconds() / ceilings.bf16_flops_per_second;
+    return 0.0;
+  };
   if (format == "json") {
     nlohmann::json out = {{"model", model},
                           {"device", device},
                           {"variant", (*engine)->module().variant()},
                           {"threads", workers},
                           {"load_seconds", load_seconds},
-                          {"read_bandwidth_bytes_per_second", ceiling},
+                          {"kernels",
+                           {{"units", kernels.kernels},
+                            {"from_plan", kernels.from_plan},
+                            {"from_cache", kernels.from_cache},
+                            {"compiled", kernels.compiled},
+                            {"wall_seconds", kernels.wall_seconds},
+                            {"cpu_seconds", kernels.cpu_seconds}}},
+                          {"read_bandwidth_bytes_per_second", ceilings.read_bytes_per_second},
+                          {"bf16_flops_per_second", ceilings.bf16_flops_per_second},
+                          {"fp8_flops_per_second", ceilings.fp8_flops_per_second},
                           {"plan_bytes", (*engine)->plan().memory().total(workers)},
                           {"tests", nlohmann::json::array()}};
-    for (const Row &row : rows) {
-      nlohmann::json test = {{"test", row.test},
-                             {"tokens", row.tokens},
-                             {"tokens_per_second", row.mean_rate()},
-                             {"deviation", row.deviation()},
-                             {"seconds", row.seconds}};
-      if (row.bytes_per_second > 0)
-        test["share_of_ceiling"] = row.bytes_per_second / ceiling;
-      out["tests"].push_back(std::move(test));
-    }
+    for (const Row &row : rows)
+      out["tests"].push_back({{"test", row.test},
+                              {"tokens", row.tokens},
+                              {"tokens_per_second", row.mean_rate()},
+                              {"deviation", row.deviation()},
+                              {"step_milliseconds", 1e3 * row.mean_seconds() / row.steps},
+                              {"seconds", row.seconds},
+                              {"share_of_ceiling", share(row)}});
     fmt::print("{}\n", out.dump(2));
   } else if (format == "csv") {
-    fmt::print("model,device,variant,threads,test,tokens_per_second,deviation,share_of_ceiling\n");
+    fmt::print("model,device,variant,threads,test,tokens_per_second,deviation,step_ms,share_of_ceiling\n");
     for (const Row &row : rows)
-      fmt::print("\"{}\",\"{}\",{},{},{},{:.2f},{:.2f},{}\n", model, device, (*engine)->module().variant(), workers,
-                 row.test, row.mean_rate(), row.deviation(),
-                 row.bytes_per_second > 0 ? fmt::format("{:.3f}", row.bytes_per_second / ceiling) : "");
+      fmt::print("\"{}\",\"{}\",{},{},{},{:.2f},{:.2f},{:.4f},{:.3f}\n", model, device, (*engine)->module().variant(),
+                 workers, row.test, row.mean_rate(), row.deviation(), 1e3 * row.mean_seconds() / row.steps, share(row));
   } else {
-    fmt::print("{} on {} ({}), read bandwidth {:.1f} GB/s, loaded in {:.2f} s\n\n", model, device,
-               (*engine)->module().variant(), ceiling / 1e9, load_seconds);
-    fmt::print("| test | tokens/s | ± | of ceiling |\n|---|---:|---:|---:|\n");
+    fmt::print("{} on {} ({}), read bandwidth {:.1f} GB/s", model, device, (*engine)->module().variant(),
+               ceilings.read_bytes_per_second / 1e9);
+    if (ceilings.bf16_flops_per_second > 0)
+      fmt::print(", products bf16 {:.0f}, fp8 {:.0f} TFLOP/s", ceilings.bf16_flops_per_second / 1e12,
+                 ceilings.fp8_flops_per_second / 1e12);
+    fmt::print(", loaded in {:.2f} s", load_seconds);
+    if (kernels.kernels)
+      fmt::print(" ({} kernels: {} from the plan, {} from the cache, {} compiled, in {:.2f} s, {:.1f} CPU s)",
+                 kernels.kernels, kernels.from_plan, kernels.from_cache, kernels.compiled, kernels.wall_seconds,
+                 kernels.cpu_seconds);
+    fmt::print("\n\n| test | ms a step | tokens/s | ± | of ceiling |\n|---|---:|---:|---:|---:|\n");
     for (const Row &row : rows)
-      fmt::print("| {} | {:.2f} | {:.2f} | {} |\n", row.test, row.mean_rate(), row.deviation(),
-                 row.bytes_per_second > 0 ? fmt::format("{:.0f}%", 100 * row.bytes_per_second / ceiling) : "");
+      fmt::print("| {} | {:.4f} | {:.2f} | {:.2f} | {} |\n", row.test, 1e3 * row.mean_seconds() / row.steps,
+                 row.mean_rate(), row.deviation(),
+                 share(row) > 0 ? fmt::format("{:.1f}%", 100 * share(row)) : "");
   }
-  return 0;
+  if (profile)
+    fmt::print("{}{}", format == "md" ? "\n" : "", format == "md" ? profiles : "");
+  int rc = 0;
+  if (!before.is_null())
+    for (const Row &row : rows)
+      for (const auto &test : before["tests"])
+        if (test.value("test", "") == row.test) {
+          const double old = test.value("tokens_per_second", 0.0), change = 100 * (row.mean_rate() / old - 1);
+          const bool slower = old > 0 && change < -threshold;
+          fmt::print(stderr, "{}: {:.2f} tokens/s, was {:.2f} ({:+.1f}%){}\n", row.test, row.mean_rate(), old, change,
+                     slower ? ": slower" : "");
+          if (slower)
+            rc = 3;
+        }
+  return rc;
 }

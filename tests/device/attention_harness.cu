@@ -4,10 +4,10 @@
 //        -o attention_harness tests/device/attention_harness.cu
 //   attention_harness [check | bench]      (default: both); exits non-zero if a check fails
 //
-// Error bound: relative L2 error over all outputs at most 1e-2. Inputs are bf16 and exact for the reference; what differs is
-// the weights' rounding to bf16 before the second product (relative 2^-9 each, partly averaged out in the sum) and the
-// output's rounding to bf16 (2^-9 / sqrt(3) ~ 1.1e-3 RMS): 2e-3 to 3e-3 together. No row alone may pass 3e-2.
-// Unwritten parts of the pages and the outputs start as NaN, so a read of what must not be read shows.
+// Error bound: relative L2 error over all outputs at most 1e-2. Inputs are bf16 and exact for the reference; what
+// differs is the weights' rounding to bf16 before the second product (relative 2^-9 each, partly averaged out in the
+// sum) and the output's rounding to bf16 (2^-9 / sqrt(3) ~ 1.1e-3 RMS): 2e-3 to 3e-3 together. No row alone may pass
+// 3e-2. Unwritten parts of the pages and the outputs start as NaN, so a read of what must not be read shows.
 
 #include "mili/device/attention_decode.cuh"
 #include "mili/device/attention_prefill.cuh"
@@ -31,15 +31,17 @@ using mili::bf16;
   do {                                                                                                                 \
     const cudaError_t error = (call);                                                                                  \
     if (error != cudaSuccess) {                                                                                        \
-      std::fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(error));                    \
+      std::fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(error));                   \
       std::exit(2);                                                                                                    \
     }                                                                                                                  \
   } while (0)
 
-// --- what is instantiated ----------------------------------------------------------------------------------------------
+// --- what is instantiated
+// ----------------------------------------------------------------------------------------------
 
 /// SoftCap in whole units; see attention_common.cuh and DecodeTile for the rest.
-template <int Heads, int KvHeads, int Dim, int Window, int SoftCap, bool Sinks, int Splits, int Chunk> struct Config {
+template <int Heads, int KvHeads, int Dim, int Window, int SoftCap, bool Sinks, int Splits, int Chunk>
+struct Config {
   static constexpr int kHeads = Heads, kKvHeads = KvHeads, kHeadDim = Dim, kWindow = Window;
   static constexpr float kScale = Dim >= 256   ? 0.0625f
                                   : Dim >= 128 ? 0.08838834764f
@@ -57,7 +59,8 @@ struct RawSource {
 };
 
 /// Queries (and new keys and values) that are "computed": converted from bf16 arrays of the step's tokens.
-template <class Config, bool Appends> struct ComputedSource {
+template <class Config, bool Appends>
+struct ComputedSource {
   static constexpr bool kAppends = Appends;
   const bf16 *queries, *keys, *values;
 
@@ -91,9 +94,11 @@ __global__ void __launch_bounds__(mili::DecodeTile<C>::kThreads, mili::DecodeTil
 
 #ifndef MILI_HARNESS_COMPILE_ONLY
 
-// --- data --------------------------------------------------------------------------------------------------------------
+// --- data
+// --------------------------------------------------------------------------------------------------------------
 
-template <class T> struct DeviceArray {
+template <class T>
+struct DeviceArray {
   T *data = nullptr;
   size_t count = 0;
   explicit DeviceArray(size_t n) : count(n) { CHECK(cudaMalloc(&data, std::max<size_t>(n, 1) * sizeof(T))); }
@@ -132,8 +137,8 @@ static std::vector<bf16> random_values(size_t count, float scale, unsigned seed)
 }
 
 struct Sequence {
-  int queries; ///< tokens of this step
-  int keys;    ///< tokens in the state with this step's
+  int queries;  ///< tokens of this step
+  int keys;     ///< tokens in the state with this step's
 };
 
 /// A step's tables on the device. Pages are dealt out in a shuffled order from `first_page` on.
@@ -197,7 +202,8 @@ static void parallel_for(int count, const std::function<void(int)> &body) {
     t.join();
 }
 
-// --- correctness -------------------------------------------------------------------------------------------------------
+// --- correctness
+// -------------------------------------------------------------------------------------------------------
 
 static int failures = 0, checks = 0;
 static double worst = 0;
@@ -260,11 +266,12 @@ static const std::vector<std::vector<Sequence>> &problems() {
 /// Which kernels of a configuration are checked besides raw prefill and appending decode.
 enum Extra { kNone, kExtra };
 
-template <class C, Extra extra> static void check() {
+template <class C, Extra extra>
+static void check() {
   constexpr int kDim = C::kHeadDim, kGroup = C::kHeads / C::kKvHeads;
   char config[96];
-  std::snprintf(config, sizeof config, "%d/%d heads x %d window %d cap %g sinks %d splits %d x %d", C::kHeads, C::kKvHeads,
-                kDim, C::kWindow, C::kSoftCap, C::kSinks, C::kSplits, C::kChunk);
+  std::snprintf(config, sizeof config, "%d/%d heads x %d window %d cap %g sinks %d splits %d x %d", C::kHeads,
+                C::kKvHeads, kDim, C::kWindow, C::kSoftCap, C::kSinks, C::kSplits, C::kChunk);
   double before = worst;
   worst = 0;
   for (size_t number = 0; number < problems().size(); ++number) {
@@ -279,7 +286,8 @@ template <class C, Extra extra> static void check() {
       key_start.push_back(keys);
       keys += s.keys;
     }
-    // [sequence's position][kv_head][dim], and the same scattered over pages: all of it, and without the step's own tokens.
+    // [sequence's position][kv_head][dim], and the same scattered over pages: all of it, and without the step's own
+    // tokens.
     const std::vector<bf16> key_data = random_values(keys * C::kKvHeads * kDim, 1.0f, 2);
     const std::vector<bf16> value_data = random_values(keys * C::kKvHeads * kDim, 1.0f, 3);
     std::vector<float> sinks(C::kHeads);
@@ -310,8 +318,8 @@ template <class C, Extra extra> static void check() {
 
     std::vector<double> want(queries.size());
     parallel_for(step.tokens, [&](int t) {
-      const int s = static_cast<int>(std::upper_bound(step.q_start.begin(), step.q_start.end(), t) -
-                                     step.q_start.begin()) - 1;
+      const int s =
+          static_cast<int>(std::upper_bound(step.q_start.begin(), step.q_start.end(), t) - step.q_start.begin()) - 1;
       const int last = step.positions[t], first = C::kWindow > 0 ? std::max(0, last - C::kWindow + 1) : 0;
       std::vector<double> weights(last + 1);
       for (int h = 0; h < C::kHeads; ++h) {
@@ -422,11 +430,13 @@ static void check_all() {
   check<Config<4, 4, 256, 70, 50, false, 8, 64>, kNone>();
 }
 
-// --- speed -------------------------------------------------------------------------------------------------------------
+// --- speed
+// -------------------------------------------------------------------------------------------------------------
 
-/// Microseconds of one launch: `launch(i)` enqueues the one that works on buffer set i of `sets`; a graph goes over all sets
-/// at least once, so that nothing is in L2 from the launch before.
-template <class Launch> static double time_launches(int sets, int launches, Launch launch) {
+/// Microseconds of one launch: `launch(i)` enqueues the one that works on buffer set i of `sets`; a graph goes over all
+/// sets at least once, so that nothing is in L2 from the launch before.
+template <class Launch>
+static double time_launches(int sets, int launches, Launch launch) {
   cudaStream_t stream;
   CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   cudaGraph_t graph;
@@ -477,7 +487,8 @@ struct BenchData {
   DeviceArray<bf16> *pool, *queries, *out;
 
   /// Buffer sets of (keys and values, queries, outputs) that together are at least 256 MB.
-  template <class C> static BenchData make(const std::vector<Sequence> &list) {
+  template <class C>
+  static BenchData make(const std::vector<Sequence> &list) {
     BenchData data;
     size_t pages = 0, tokens = 0;
     for (const Sequence &s : list) {
@@ -510,7 +521,8 @@ struct BenchData {
   }
 };
 
-template <class C> static void bench_prefill(int tokens) {
+template <class C>
+static void bench_prefill(int tokens) {
   using Tile = mili::PrefillTile<C>;
   BenchData data = BenchData::make<C>({{tokens, tokens}});
   const auto kernel = prefill_kernel<C, RawSource>;
@@ -527,7 +539,8 @@ template <class C> static void bench_prefill(int tokens) {
   data.free();
 }
 
-template <class C> static void bench_decode(BenchData &data, int sequences, int keys) {
+template <class C>
+static void bench_decode(BenchData &data, int sequences, int keys) {
   using Tile = mili::DecodeTile<C>;
   const auto kernel = decode_kernel<C, RawSource>;
   CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes));
@@ -545,7 +558,8 @@ template <class C> static void bench_decode(BenchData &data, int sequences, int 
               C::kHeadDim, sequences, keys, C::kSplits, C::kChunk, us, bytes / us * 1e-6);
 }
 
-template <int Keys, int... Chunks> static void bench_decodes(int sequences) {
+template <int Keys, int... Chunks>
+static void bench_decodes(int sequences) {
   BenchData data =
       BenchData::make<Config<32, 8, 128, 0, 0, false, 1, 64>>(std::vector<Sequence>(sequences, Sequence{1, Keys}));
   (bench_decode<Config<32, 8, 128, 0, 0, false, Keys / Chunks, Chunks>>(data, sequences, Keys), ...);
@@ -574,4 +588,4 @@ int main(int argc, char **argv) {
   return failures == 0 ? 0 : 1;
 }
 
-#endif // MILI_HARNESS_COMPILE_ONLY
+#endif  // MILI_HARNESS_COMPILE_ONLY

@@ -9,6 +9,7 @@
 #include <map>
 
 #include "cuda_api.h"
+#include "matrix_product.h"
 #include "kernel_loader.h"
 
 namespace mili {
@@ -203,6 +204,14 @@ public:
   Status synchronize() override {
     enter();
     return driver_.check(driver_.cuStreamSynchronize(stream_), "waiting for the GPU");
+  }
+
+  StatusOr<DeviceCeilings> measure_ceilings() override;
+  uint64_t free_memory() override {
+    enter();
+    size_t free = 0, total = 0;
+    driver_.cuMemGetInfo(&free, &total);
+    return free;
   }
 
 protected:
@@ -477,6 +486,79 @@ Status CudaDevice::execute(LaunchList &base, const Batch &, std::span<double> se
     seconds[i] += 1e-3 * static_cast<double>(milliseconds);
   }
   return ok_status();
+}
+
+StatusOr<DeviceCeilings> CudaDevice::measure_ceilings() {
+  enter();
+  DeviceCeilings ceilings;
+  auto read = helpers_.find("mili_read_bytes");
+  auto fill = helpers_.find("mili_fill_normal_bf16");
+  if (read == helpers_.end() || fill == helpers_.end())
+    return failed_precondition("ceilings are measured with kernels of a plan; load one first");
+  const uint64_t bytes = std::min<uint64_t>(uint64_t{4} << 30, free_memory() / 2) / 4096 * 4096;
+  CUdeviceptr memory = 0;
+  if (CUresult error = driver_.cuMemAlloc(&memory, bytes); error != kSuccess)
+    return resource_exhausted("measuring ceilings needs " + format_bytes(bytes) + ": " + driver_.describe(error));
+  CUevent from = nullptr, to = nullptr;
+  driver_.cuEventCreate(&from, kEventDefault);
+  driver_.cuEventCreate(&to, kEventDefault);
+  // Normal numbers: zeros run faster in the matrix units.
+  auto fill_normal = [&](CUdeviceptr at, uint64_t count, uint32_t stream) {
+    float mean = 0, std = 1;
+    uint64_t seed = 1;
+    void *parameters[] = {&at, &count, &mean, &std, &seed, &stream};
+    driver_.cuLaunchKernel(fill->second, 1056, 1, 1, 256, 1, 1, 0, stream_, parameters, nullptr);
+  };
+  fill_normal(memory, bytes / 2, 0);
+  // The median of some runs, after two that warm up.
+  auto median_seconds = [&](int repeats, auto &&run) {
+    std::vector<float> times;
+    for (int i = 0; i < repeats + 2; ++i) {
+      driver_.cuEventRecord(from, stream_);
+      if (!run())
+        return 0.0;
+      driver_.cuEventRecord(to, stream_);
+      driver_.cuEventSynchronize(to);
+      float milliseconds = 0;
+      driver_.cuEventElapsedTime(&milliseconds, from, to);
+      if (i >= 2)
+        times.push_back(milliseconds);
+    }
+    std::sort(times.begin(), times.end());
+    return 1e-3 * static_cast<double>(times[times.size() / 2]);
+  };
+  uint64_t count = bytes / 16;
+  CUdeviceptr out = memory;
+  void *parameters[] = {&memory, &count, &out};
+  double seconds = median_seconds(10, [&] {
+    return driver_.cuLaunchKernel(read->second, static_cast<unsigned>(multiprocessors_) * 4, 1, 1, 512, 1, 1, 0, stream_,
+                                  parameters, nullptr) == kSuccess;
+  });
+  if (seconds > 0)
+    ceilings.read_bytes_per_second = static_cast<double>(bytes) / seconds;
+
+  constexpr int64_t kSize = 8192;
+  const uint64_t matrix = kSize * kSize * 2;
+  if (bytes >= 4 * matrix) {
+    fill_normal(memory, kSize * kSize, 1);
+    fill_normal(memory + matrix, kSize * kSize, 2);
+    MatrixProduct product;
+    for (bool fp8 : {false, true}) {
+      if (!product.prepare(kSize, fp8))
+        continue;
+      seconds = median_seconds(20, [&] {
+        return product.run(memory, memory + matrix, memory + 2 * matrix, memory + 3 * matrix, matrix, stream_);
+      });
+      if (seconds > 0)
+        (fp8 ? ceilings.fp8_flops_per_second : ceilings.bf16_flops_per_second) =
+            2.0 * kSize * kSize * kSize / seconds;
+    }
+  }
+  driver_.cuEventDestroy(from);
+  driver_.cuEventDestroy(to);
+  driver_.cuStreamSynchronize(stream_);
+  driver_.cuMemFree(memory);
+  return ceilings;
 }
 
 }  // namespace

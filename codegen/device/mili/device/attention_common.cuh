@@ -9,15 +9,17 @@
 //   static constexpr float kSoftCap;                  // c > 0: logits become c * tanh(logit / c); 0: none
 //   static constexpr bool kSinks;                     // an f32 logit per query head joins the softmax denominator only
 //
-// A Source says where the step's queries come from (and, for decode with kAppends, the new keys and values). One warp calls
-// each function with all lanes; the caller synchronizes the warp before it reads `row`, kHeadDim floats of shared memory:
+// A Source says where the step's queries come from (and, for decode with kAppends, the new keys and values). One warp
+// calls each function with all lanes; the caller synchronizes the warp before it reads `row`, kHeadDim floats of shared
+// memory:
 //
 //   static constexpr bool kAppends;   // this step's keys and values are not in the pages yet
 //   __device__ void query(float *row, int token, int head, int lane) const;   // after norm and RoPE, not scaled
 //   __device__ void key(float *row, int token, int kv_head, int lane) const;    // kAppends only
 //   __device__ void value(float *row, int token, int kv_head, int lane) const;  // kAppends only
 //
-// or, for queries that lie final in memory: `static constexpr bool kRaw = true; const bf16 *raw;`, [T][kHeads][kHeadDim].
+// or, for queries that lie final in memory: `static constexpr bool kRaw = true; const bf16 *raw;`,
+// [T][kHeads][kHeadDim].
 //
 // The pool is [page][K, V][kv_head][64 tokens][kHeadDim] bf16. Rows of an attention tile are (token, head of the group)
 // pairs of one KV head, tokens outermost, so keys and values are read once for all heads that share them.
@@ -30,8 +32,14 @@
 
 namespace mili {
 
-template <class Source> MILI_CONSTEXPR auto source_is_raw(int) -> decltype(Source::kRaw, true) { return Source::kRaw; }
-template <class Source> MILI_CONSTEXPR bool source_is_raw(long) { return false; }
+template <class Source>
+MILI_CONSTEXPR auto source_is_raw(int) -> decltype(Source::kRaw, true) {
+  return Source::kRaw;
+}
+template <class Source>
+MILI_CONSTEXPR bool source_is_raw(long) {
+  return false;
+}
 
 /// Query tokens [first, first + tokens) of the flattened step, all of one sequence; tokens 0: the tile does not exist.
 struct QueryTile {
@@ -40,11 +48,12 @@ struct QueryTile {
   int tokens;
 };
 
-/// The query tile `index` of a step whose sequences are cut into tiles of kTileTokens tokens. Tiles are numbered from the
-/// last tile of the last sequence backwards: under a causal mask a sequence's later tiles have more keys, so the long ones
-/// start first and the short ones fill the tail of the grid. Each warp finds the tile by itself, 128 sequences at a time.
-/// Every sequence of the step has at least one token.
-template <int kTileTokens> MILI_DEVICE QueryTile find_query_tile(const Batch *batch, long index) {
+/// The query tile `index` of a step whose sequences are cut into tiles of kTileTokens tokens. Tiles are numbered from
+/// the last tile of the last sequence backwards: under a causal mask a sequence's later tiles have more keys, so the
+/// long ones start first and the short ones fill the tail of the grid. Each warp finds the tile by itself, 128
+/// sequences at a time. Every sequence of the step has at least one token.
+template <int kTileTokens>
+MILI_DEVICE QueryTile find_query_tile(const Batch *batch, long index) {
   const int sequences = static_cast<int>(batch->sequences);
   const int32_t *q_start = batch->q_start;
   // A step of one token per sequence (decode) needs no walk.
@@ -97,8 +106,8 @@ template <int kTileTokens> MILI_DEVICE QueryTile find_query_tile(const Batch *ba
 }
 
 /// Loads a block's kRows query rows into the swizzled tile at `to`: row r is token first + r / kRowHeads, head
-/// first_head + r % kRowHeads; rows from valid_rows on become zeros. Raw queries come by cp.async (the caller commits and
-/// waits); others go through `scratch`, this warp's kHeadDim floats. The caller synchronizes the block.
+/// first_head + r % kRowHeads; rows from valid_rows on become zeros. Raw queries come by cp.async (the caller commits
+/// and waits); others go through `scratch`, this warp's kHeadDim floats. The caller synchronizes the block.
 template <class Config, int kRows, int kRowHeads, int kThreads, class Source>
 MILI_DEVICE void load_query_rows(const Source &source, int first, int first_head, int valid_rows, unsigned char *to,
                                  float *scratch) {
@@ -134,13 +143,15 @@ MILI_DEVICE void load_query_rows(const Source &source, int first, int first_head
   }
 }
 
-/// Scores q.k become softmax exponents of base 2: exponent = shape(score) * kFactor. The factor is applied together with the
-/// subtraction of the maximum, in one multiply-add.
-template <class Config> struct Logits {
+/// Scores q.k become softmax exponents of base 2: exponent = shape(score) * kFactor. The factor is applied together
+/// with the subtraction of the maximum, in one multiply-add.
+template <class Config>
+struct Logits {
   static constexpr bool kCapped = Config::kSoftCap > 0;
   static constexpr float kFactor = kCapped ? 1.0f : Config::kScale * kLog2E;
 
-  /// c * tanh(x / c) = c - 2c / (exp(2x / c) + 1): its absolute error stays below c * 2^-21, unlike tanh.approx's c * 2^-11.
+  /// c * tanh(x / c) = c - 2c / (exp(2x / c) + 1): its absolute error stays below c * 2^-21, unlike tanh.approx's c *
+  /// 2^-11.
   static MILI_MEMBER float shape(float score) {
     if constexpr (kCapped) {
       constexpr float kCap = Config::kSoftCap * kLog2E;
@@ -153,7 +164,8 @@ template <class Config> struct Logits {
 };
 
 /// Keys outside a row's view get weight 0.
-template <class Config> MILI_DEVICE bool sees(int position, int key) {
+template <class Config>
+MILI_DEVICE bool sees(int position, int key) {
   if constexpr (Config::kWindow > 0)
     return key <= position && key > position - Config::kWindow;
   else
@@ -161,10 +173,11 @@ template <class Config> MILI_DEVICE bool sees(int position, int key) {
 }
 
 /// Elements from one page of the pool to the next.
-template <class Config> MILI_CONSTEXPR long kv_page_elements() {
+template <class Config>
+MILI_CONSTEXPR long kv_page_elements() {
   return 2l * Config::kKvHeads * kPageTokens * Config::kHeadDim;
 }
 
-} // namespace mili
+}  // namespace mili
 
-#endif // MILI_DEVICE_ATTENTION_COMMON_CUH
+#endif  // MILI_DEVICE_ATTENTION_COMMON_CUH

@@ -1,8 +1,8 @@
-// Attention of few query tokens per sequence over paged keys and values: bound by reading the cache once. A sequence's keys
-// are split over blocks (split-KV, as in Flash-Decoding) and over a block's warps; each warp streams its own slices of 16
-// keys through a ring in shared memory without meeting the others, which keeps many loads under way and needs no barrier.
-// Partial results meet in shared memory, then, where a query tile has several splits, in global memory: the last block to
-// arrive adds them up in the splits' order, so that results do not depend on timing.
+// Attention of few query tokens per sequence over paged keys and values: bound by reading the cache once. A sequence's
+// keys are split over blocks (split-KV, as in Flash-Decoding) and over a block's warps; each warp streams its own
+// slices of 16 keys through a ring in shared memory without meeting the others, which keeps many loads under way and
+// needs no barrier. Partial results meet in shared memory, then, where a query tile has several splits, in global
+// memory: the last block to arrive adds them up in the splits' order, so that results do not depend on timing.
 
 #ifndef MILI_DEVICE_ATTENTION_DECODE_CUH
 #define MILI_DEVICE_ATTENTION_DECODE_CUH
@@ -15,10 +15,12 @@ namespace mili {
 /// attention_common.cuh:
 ///
 ///   static constexpr int kSplits;  // most splits of a sequence
-///   static constexpr int kChunk;   // keys of a split, a multiple of 64: split i has positions [i * kChunk, (i + 1) * kChunk)
+///   static constexpr int kChunk;   // keys of a split, a multiple of 64: split i has positions [i * kChunk, (i + 1) *
+///   kChunk)
 ///
 /// The last split takes whatever lies beyond kSplits * kChunk.
-template <class Config> struct DecodeTile {
+template <class Config>
+struct DecodeTile {
   static constexpr int kDim = Config::kHeadDim;
   static_assert(kDim % 16 == 0 && kDim <= 256, "head_dim is a multiple of 16, at most 256");
   static_assert(Config::kHeads % Config::kKvHeads == 0, "query heads share KV heads evenly");
@@ -31,8 +33,8 @@ template <class Config> struct DecodeTile {
   static constexpr int kRowHeads = kGroup < kRows ? kGroup : kRows;
   static constexpr int kRowBlocks = ceil_div(kGroup, kRows);
   /// Wide heads keep their queries in shared memory, beside the rings, instead of in registers.
-  static constexpr bool kQueryInRegisters = kDim <= 128;
-  static constexpr int kWarps = kQueryInRegisters ? 4 : 3;
+  static constexpr bool kQueryInRegisters = kDim <= 96;
+  static constexpr int kWarps = kDim <= 128 ? 4 : 3;
   static constexpr int kThreads = kWarps * kWarpSize;
   /// Keys of a slice; a ring slot holds the keys or the values of one.
   static constexpr int kSliceKeys = 16;
@@ -44,7 +46,7 @@ template <class Config> struct DecodeTile {
   static constexpr int kSharedBytes = kWarps * kRingBytes + (kQueryInRegisters ? 0 : kSlotBytes);
   static_assert(kSharedBytes <= 98 * 1024, "fits every sm_80-class part");
   /// For __launch_bounds__: the registers leave room for this many blocks.
-  static constexpr int kMinBlocks = kDim <= 128 ? 3 : 2;
+  static constexpr int kMinBlocks = kDim <= 96 ? 3 : 2;
   /// f32 of one split's partial result: accumulators [kRows][kDim], then maxima [kRows], then sums [kRows].
   static constexpr int kPartialFloats = kRows * (kDim + 2);
 
@@ -105,8 +107,8 @@ MILI_DEVICE void store_decode_output(bf16 *out, int first_token, int first_head,
   *reinterpret_cast<uint2 *>(out + at * Config::kHeadDim + column) = packed;
 }
 
-/// What a row's results are multiplied by: 1 / its denominator. `top` is the row's largest exponent (base 2), `sum` the sum
-/// of its weights relative to that.
+/// What a row's results are multiplied by: 1 / its denominator. `top` is the row's largest exponent (base 2), `sum` the
+/// sum of its weights relative to that.
 template <class Config>
 MILI_DEVICE float decode_scale(const float *sinks, int first_head, int row, float top, float sum) {
   if constexpr (Config::kSinks) {
@@ -118,11 +120,11 @@ MILI_DEVICE float decode_scale(const float *sinks, int first_head, int row, floa
   return 1.0f / sum;
 }
 
-/// out [T][kHeads * kHeadDim] bf16 = softmax(q k' * scale) v for the query tile `tile / (kKvHeads * kSplits)` (numbered as
-/// find_query_tile does), the KV head `tile / kSplits % kKvHeads` and the split `tile % kSplits`; tiles and splits that do
-/// not exist return at once. With Source::kAppends the step's keys and values are written to the pages first. `sinks`
-/// [kHeads] f32 is read if Config::kSinks; `partials` and `counters` (DecodeTile's sizes) are used if kSplits > 1. Called by
-/// a whole block of DecodeTile<Config>::kThreads threads with kSharedBytes of dynamic shared memory.
+/// out [T][kHeads * kHeadDim] bf16 = softmax(q k' * scale) v for the query tile `tile / (kKvHeads * kSplits)` (numbered
+/// as find_query_tile does), the KV head `tile / kSplits % kKvHeads` and the split `tile % kSplits`; tiles and splits
+/// that do not exist return at once. With Source::kAppends the step's keys and values are written to the pages first.
+/// `sinks` [kHeads] f32 is read if Config::kSinks; `partials` and `counters` (DecodeTile's sizes) are used if kSplits
+/// > 1. Called by a whole block of DecodeTile<Config>::kThreads threads with kSharedBytes of dynamic shared memory.
 template <class Config, class Source>
 MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16 *pool, const float *sinks, bf16 *out,
                                   float *partials, unsigned *counters, long tile) {
@@ -134,7 +136,7 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
   constexpr int kWarps = Tile::kWarps, kSlots = Tile::kSlots, kSliceKeys = Tile::kSliceKeys;
   using Swizzled = Swizzle<kChunks>;
 
-  const unsigned number = static_cast<unsigned>(tile); // a grid's blocks fit 31 bits
+  const unsigned number = static_cast<unsigned>(tile);  // a grid's blocks fit 31 bits
   const int split = number % Config::kSplits;
   const int kv_head = number / Config::kSplits % Config::kKvHeads;
   const unsigned query_tile = number / (Config::kSplits * Config::kKvHeads);
@@ -164,8 +166,8 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
   unsigned char *const shared = mili_shared_memory;
   unsigned char *const ring = shared + warp * Tile::kRingBytes;
   const unsigned ring_address = shared_address(ring);
-  // While the first loads are under way the last slots are still free: queries that move on to registers are put into the
-  // last warp's, computed ones out of f32 rows in warp 0's.
+  // While the first loads are under way the last slots are still free: queries that move on to registers are put into
+  // the last warp's, computed ones out of f32 rows in warp 0's.
   unsigned char *const query_rows = shared + Tile::kSharedBytes - Tile::kSlotBytes;
   float *const scratch = reinterpret_cast<float *>(shared + Tile::kRingBytes - Tile::kSlotBytes) + warp * kDim;
 
@@ -222,7 +224,7 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
     const unsigned low_row = lane % 16, low_chunk = lane / 16;
     const unsigned key_row = lane / 16 * 8 + lane % 8, key_chunk = lane / 8 % 2;
     unsigned low_pattern = Swizzled::pattern(low_row), key_pattern = Swizzled::pattern(key_row);
-    const auto load_query = [&](unsigned(&a)[4], int k) {
+    const auto load_query = [&](unsigned (&a)[4], int k) {
       load_matrix_x4(a, shared_address(query_rows) + low_row * kChunks * 16 + ((2 * k + low_chunk) ^ low_pattern) * 16);
     };
     unsigned query[Tile::kQueryInRegisters ? kDim / 16 : 1][4];
@@ -242,7 +244,7 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
     int slot = 0;
     const auto advance = [&](int item) {
       copy_async_wait<kSlots - 2>();
-      __syncwarp(); // the item is in for all lanes, and none reads the slot before it any more
+      __syncwarp();  // the item is in for all lanes, and none reads the slot before it any more
       copy_item(item + kSlots - 1, slot == 0 ? kSlots - 1 : slot - 1);
       const unsigned at = ring_address + slot * Tile::kSlotBytes;
       slot = slot == kSlots - 1 ? 0 : slot + 1;
@@ -286,7 +288,8 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
       float offset[2], fade[2];
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        float best = fmaxf(fmaxf(scores[0][2 * h], scores[0][2 * h + 1]), fmaxf(scores[1][2 * h], scores[1][2 * h + 1]));
+        float best =
+            fmaxf(fmaxf(scores[0][2 * h], scores[0][2 * h + 1]), fmaxf(scores[1][2 * h], scores[1][2 * h + 1]));
         best = fmaxf(row_max[h], quad_max(best));
         // A row may see none of the keys so far: those of its tile's later tokens, or before its window.
         offset[h] = best == minus_infinity() ? 0.0f : best * Logit::kFactor;
@@ -324,8 +327,8 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
       }
     }
 
-    // The warps' results meet in shared memory, each in its own ring: accumulators (rows padded against bank conflicts),
-    // then the rows' maxima (exponents of base 2) and sums.
+    // The warps' results meet in shared memory, each in its own ring: accumulators (rows padded against bank
+    // conflicts), then the rows' maxima (exponents of base 2) and sums.
     constexpr int kPitch = kDim + 8;
     static_assert((kRows * kPitch + 2 * kRows) * 4 <= Tile::kRingBytes, "a warp's result fits its ring");
     copy_async_wait<0>();
@@ -383,9 +386,9 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
 
     if (Config::kSplits > 1 && active_splits > 1) {
       __threadfence();
-      __syncthreads(); // every thread's partial results are visible before the block counts as arrived
+      __syncthreads();  // every thread's partial results are visible before the block counts as arrived
       if (thread == 0)
-        arrival = atomicInc(counters + unit, active_splits - 1); // the last one sets the counter back to 0
+        arrival = atomicInc(counters + unit, active_splits - 1);  // the last one sets the counter back to 0
       __syncthreads();
       if (arrival == static_cast<unsigned>(active_splits - 1)) {
         __threadfence();
@@ -432,10 +435,10 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
       }
     }
     if (Tile::kRowBlocks > 1)
-      __syncthreads(); // the next pass overwrites the rings
+      __syncthreads();  // the next pass overwrites the rings
   }
 }
 
-} // namespace mili
+}  // namespace mili
 
-#endif // MILI_DEVICE_ATTENTION_DECODE_CUH
+#endif  // MILI_DEVICE_ATTENTION_DECODE_CUH

@@ -1,5 +1,5 @@
-// Attention of many query tokens over paged keys and values: FlashAttention-2 (Dao 2023, arXiv 2307.08691) on mma.sync. A
-// block keeps a tile of queries and streams keys and values past it; the softmax is online, in registers, in base 2;
+// Attention of many query tokens over paged keys and values: FlashAttention-2 (Dao 2023, arXiv 2307.08691) on mma.sync.
+// A block keeps a tile of queries and streams keys and values past it; the softmax is online, in registers, in base 2;
 // probabilities go from the first product's accumulators to the second one's A operand without leaving the registers.
 
 #ifndef MILI_DEVICE_ATTENTION_PREFILL_CUH
@@ -10,7 +10,8 @@
 namespace mili {
 
 /// Tile sizes and launch shape of attention_prefill for a Config.
-template <class Config> struct PrefillTile {
+template <class Config>
+struct PrefillTile {
   static constexpr int kDim = Config::kHeadDim;
   static_assert(kDim % 16 == 0 && kDim <= 256, "head_dim is a multiple of 16, at most 256");
   static_assert(Config::kHeads % Config::kKvHeads == 0, "query heads share KV heads evenly");
@@ -25,12 +26,14 @@ template <class Config> struct PrefillTile {
   static_assert(kGroup <= kRows, "a query token's heads fit one tile");
   /// Tokens of a query tile.
   static constexpr int kTileTokens = kRows / kGroup;
-  /// Keys of a step: a page, or half of one where two buffers of whole pages pass 99 KB.
-  static constexpr int kKeys = kDim <= 128 ? kPageTokens : kPageTokens / 2;
+  /// Keys of a step: a page, or half of one for wide heads: with whole pages the scores and accumulators of two row
+  /// tiles leave too few registers from 96 on, and two buffers of them pass 99 KB at 256.
+  static constexpr int kKeys = kDim <= 80 ? kPageTokens : kPageTokens / 2;
   static constexpr int kBufferBytes = kKeys * kDim * 2;
   static constexpr int kQueryBytes = kRows * kDim * 2;
   /// Dynamic shared memory: queries, two buffers of K and V each, each row's position, the query tile's
-  /// first token, row count and first head, and each row's maximum. (All but the first are in shared memory because every register counts in the loop.)
+  /// first token, row count and first head, and each row's maximum. (All but the first are in shared memory because
+  /// every register counts in the loop.)
   static constexpr int kSharedBytes = kQueryBytes + 4 * kBufferBytes + (2 * kRows + 4) * 4;
   static_assert(kSharedBytes <= 99 * 1024, "fits every sm_80-class part");
   /// For __launch_bounds__: the registers leave room for this many blocks.
@@ -43,8 +46,8 @@ template <class Config> struct PrefillTile {
 };
 
 /// out [T][kHeads * kHeadDim] bf16 = softmax(q k' * scale) v for the query tile `tile / kKvHeads` (numbered as
-/// find_query_tile does; past the last one nothing happens) and the KV head `tile % kKvHeads`. The step's keys and values
-/// are in the pages already. `sinks` [kHeads] f32 is read if Config::kSinks. Called by a whole block of
+/// find_query_tile does; past the last one nothing happens) and the KV head `tile % kKvHeads`. The step's keys and
+/// values are in the pages already. `sinks` [kHeads] f32 is read if Config::kSinks. Called by a whole block of
 /// PrefillTile<Config>::kThreads threads with kSharedBytes of dynamic shared memory.
 template <class Config, class Source>
 MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, const bf16 *pool, const float *sinks,
@@ -59,7 +62,7 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
   constexpr int kKeys = Tile::kKeys;
   constexpr int kRowTiles = Tile::kRowTiles;
 
-  const unsigned number = static_cast<unsigned>(tile); // a grid's blocks fit 31 bits
+  const unsigned number = static_cast<unsigned>(tile);  // a grid's blocks fit 31 bits
   const int kv_head = number % Config::kKvHeads;
   const QueryTile queries = find_query_tile<Tile::kTileTokens>(batch, number / Config::kKvHeads);
   if (queries.tokens == 0)
@@ -89,8 +92,8 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
     const bf16 *keys = pool_head + thread * 8 + page * kv_page_elements<Config>() + (step * kKeys % kPageTokens) * kDim;
     const bf16 *values = keys + static_cast<long>(Config::kKvHeads) * kPageTokens * kDim;
     const unsigned to = buffer_address + buffer * 2 * Tile::kBufferBytes;
-    // Rows past the last visible key become zeros: their weight is 0, but what an unwritten part of a page holds may be a
-    // NaN, which a weight of 0 does not silence.
+    // Rows past the last visible key become zeros: their weight is 0, but what an unwritten part of a page holds may be
+    // a NaN, which a weight of 0 does not silence.
     const int valid = last_position + 1 - step * kKeys;
     constexpr int kCopies = ceil_div(kKeys * kChunks, Tile::kThreads);
     constexpr bool kSamePattern = Tile::kThreads % (8 * kChunks) == 0;
@@ -110,8 +113,8 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
 
   int *row_positions = reinterpret_cast<int *>(buffers + 4 * Tile::kBufferBytes);
   int *tile_facts = row_positions + Tile::kRows;
-  // A lane's maxima are those of its rows, shared with the three other lanes that hold parts of them; each writes and reads
-  // the same values at the same places.
+  // A lane's maxima are those of its rows, shared with the three other lanes that hold parts of them; each writes and
+  // reads the same values at the same places.
   float *maxima = reinterpret_cast<float *>(tile_facts + 4) + warp * Tile::kWarpRows + lane / 4;
   for (int row = static_cast<int>(thread); row < Tile::kRows; row += Tile::kThreads)
     row_positions[row] = positions[min(row / kGroup, queries.tokens - 1)];
@@ -122,11 +125,11 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
     tile_facts[3] = queries.sequence;
   }
 
-  copy_step(begin, page_of(begin), 0, last_position);
-  // Queries that must be computed pass through the second buffer, which is not loaded yet.
+  copy_step(begin, page_of(begin), begin & 1, last_position);
+  // Queries that must be computed pass through the other buffer, which is not loaded yet.
   load_query_rows<Config, Tile::kRows, kGroup, Tile::kThreads>(
       source, queries.first, kv_head * kGroup, queries.tokens * kGroup, query_tile,
-      reinterpret_cast<float *>(buffers + 2 * Tile::kBufferBytes) + warp * kDim);
+      reinterpret_cast<float *>(buffers + (~begin & 1) * 2 * Tile::kBufferBytes) + warp * kDim);
   copy_async_commit();
 
   // Row tile m, half h of a lane is row 16 m + 8 h + lane / 4 of the warp.
@@ -143,14 +146,16 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
     }
 
   int next_page = page_of(min(begin + 1, end - 1));
+  // Even steps are in the first buffer, odd ones in the second.
 #pragma unroll 1
   for (int step = begin; step < end; ++step) {
-    const int buffer = (step - begin) & 1;
+    const int buffer = step & 1;
     copy_async_wait<0>();
-    __syncthreads(); // this step's keys and values are in for all; the other buffer is read by none
+    __syncthreads();  // this step's keys and values are in for all; the other buffer is read by none
     if (step + 1 < end) {
       copy_step(step + 1, next_page, buffer ^ 1, row_positions[Tile::kRows - 1]);
-      next_page = batch->page_table[tile_facts[3] * batch->pages_per_sequence + min(step + 2, end - 1) * kKeys / kPageTokens];
+      next_page =
+          batch->page_table[tile_facts[3] * batch->pages_per_sequence + min(step + 2, end - 1) * kKeys / kPageTokens];
     }
     copy_async_commit();
 
@@ -165,8 +170,8 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
     if (skip)
       continue;
 
-    // What a lane adds to an ldmatrix address: A operands and V take rows 0-15 from lanes 0-15 and the next 8 columns from
-    // lanes 16-31; K takes 8 columns more from odd groups of 8 lanes and 8 rows more from the upper two.
+    // What a lane adds to an ldmatrix address: A operands and V take rows 0-15 from lanes 0-15 and the next 8 columns
+    // from lanes 16-31; K takes 8 columns more from odd groups of 8 lanes and 8 rows more from the upper two.
     const unsigned lane = thread_index_again() % kWarpSize;
     const unsigned low_row = lane % 16, low_chunk = lane / 16;
     const unsigned key_row = lane / 16 * 8 + lane % 8, key_chunk = lane / 8 % 2;
@@ -174,6 +179,7 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
     const unsigned query_row = query_address + (warp_row + low_row) * kChunks * 16;
     const unsigned keys = buffer_address + buffer * 2 * Tile::kBufferBytes + key_row * kChunks * 16;
     float scores[kRowTiles][kKeys / 8][4] = {};
+    // Fully unrolled it needs a few registers more than there are.
 #pragma unroll 2
     for (int k = 0; k < kDim / 16; ++k) {
       unsigned a[kRowTiles][4];
@@ -255,8 +261,7 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
       }
     }
 
-    const unsigned values =
-        buffer_address + (buffer * 2 + 1) * Tile::kBufferBytes + low_row * kChunks * 16;
+    const unsigned values = buffer_address + (buffer * 2 + 1) * Tile::kBufferBytes + low_row * kChunks * 16;
 #pragma unroll
     for (int k = 0; k < kKeys / 16; ++k)
 #pragma unroll
@@ -304,6 +309,6 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
   }
 }
 
-} // namespace mili
+}  // namespace mili
 
-#endif // MILI_DEVICE_ATTENTION_PREFILL_CUH
+#endif  // MILI_DEVICE_ATTENTION_PREFILL_CUH

@@ -1,5 +1,5 @@
-// What MILI's CUDA kernels share: bf16 storage and conversion, 16-byte accesses, warp reductions, asynchronous copies to
-// shared memory, and the mma.sync / ldmatrix instructions of sm_80 and later.
+// What MILI's CUDA kernels share: bf16 storage and conversion, 16-byte accesses, warp reductions, asynchronous copies
+// to shared memory, and the mma.sync / ldmatrix instructions of sm_80 and later.
 //
 // Compiled by NVRTC without a standard library (and by nvcc in tests): nothing here may include a toolkit header.
 
@@ -11,8 +11,8 @@
 /// Compile-time arithmetic, for kernels and for the host code that sizes their launches.
 #define MILI_CONSTEXPR __host__ __device__ constexpr
 
-/// A kernel's dynamic shared memory. Every kernel of a unit sees the same array; 1024 bytes is the strictest alignment that
-/// any of them needs (TMA's 128-byte swizzle).
+/// A kernel's dynamic shared memory. Every kernel of a unit sees the same array; 1024 bytes is the strictest alignment
+/// that any of them needs (TMA's 128-byte swizzle).
 extern __shared__ __align__(1024) unsigned char mili_shared_memory[];
 
 namespace mili {
@@ -21,20 +21,31 @@ constexpr int kWarpSize = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr float kLog2E = 1.4426950408889634f;
 
-MILI_CONSTEXPR int ceil_div(int a, int b) { return (a + b - 1) / b; }
-MILI_CONSTEXPR int max_of(int a, int b) { return a > b ? a : b; }
-MILI_CONSTEXPR int min_of(int a, int b) { return a < b ? a : b; }
+MILI_CONSTEXPR int ceil_div(int a, int b) {
+  return (a + b - 1) / b;
+}
+MILI_CONSTEXPR int max_of(int a, int b) {
+  return a > b ? a : b;
+}
+MILI_CONSTEXPR int min_of(int a, int b) {
+  return a < b ? a : b;
+}
 
-MILI_DEVICE float minus_infinity() { return __int_as_float(0xff800000); }
+MILI_DEVICE float minus_infinity() {
+  return __int_as_float(0xff800000);
+}
 
-//===--- bf16 -------------------------------------------------------------------------------------------------------===//
+//===--- bf16
+//-------------------------------------------------------------------------------------------------------===//
 
 /// Storage of one bf16: the upper half of an f32.
 struct alignas(2) bf16 {
   unsigned short bits;
 };
 
-MILI_DEVICE float to_float(bf16 x) { return __uint_as_float(static_cast<unsigned>(x.bits) << 16); }
+MILI_DEVICE float to_float(bf16 x) {
+  return __uint_as_float(static_cast<unsigned>(x.bits) << 16);
+}
 
 /// Rounds to nearest, ties to even; a NaN stays one.
 MILI_DEVICE bf16 to_bf16(float x) {
@@ -50,18 +61,27 @@ MILI_DEVICE unsigned pack_bf16(float low, float high) {
   return bits;
 }
 
-MILI_DEVICE float unpack_low(unsigned pair) { return __uint_as_float(pair << 16); }
-MILI_DEVICE float unpack_high(unsigned pair) { return __uint_as_float(pair & 0xffff0000u); }
+MILI_DEVICE float unpack_low(unsigned pair) {
+  return __uint_as_float(pair << 16);
+}
+MILI_DEVICE float unpack_high(unsigned pair) {
+  return __uint_as_float(pair & 0xffff0000u);
+}
 
-//===--- 16-byte accesses -------------------------------------------------------------------------------------------===//
+//===--- 16-byte accesses
+//-------------------------------------------------------------------------------------------===//
 
 /// Eight bf16 or four f32, moved by one instruction; addresses are 16-byte aligned.
 struct alignas(16) Vector16 {
   unsigned words[4];
 };
 
-MILI_DEVICE Vector16 load16(const void *from) { return *static_cast<const Vector16 *>(from); }
-MILI_DEVICE void store16(void *to, const Vector16 &value) { *static_cast<Vector16 *>(to) = value; }
+MILI_DEVICE Vector16 load16(const void *from) {
+  return *static_cast<const Vector16 *>(from);
+}
+MILI_DEVICE void store16(void *to, const Vector16 &value) {
+  *static_cast<Vector16 *>(to) = value;
+}
 
 /// A read past L1, for data that other blocks of the running kernel wrote.
 MILI_DEVICE Vector16 load16_l2(const void *from) {
@@ -104,7 +124,8 @@ MILI_DEVICE Vector16 pack8(const float *in) {
   return v;
 }
 
-//===--- warps ------------------------------------------------------------------------------------------------------===//
+//===--- warps
+//------------------------------------------------------------------------------------------------------===//
 
 MILI_DEVICE float warp_sum(float x) {
 #pragma unroll
@@ -131,15 +152,16 @@ MILI_DEVICE float quad_max(float x) {
   return fmaxf(x, __shfl_xor_sync(kAllLanes, x, 2));
 }
 
-/// threadIdx.x, read at this place: what is computed from it inside a loop is not kept in registers across the loop, where
-/// the compiler would otherwise hold address terms by the dozen.
+/// threadIdx.x, read at this place: what is computed from it inside a loop is not kept in registers across the loop,
+/// where the compiler would otherwise hold address terms by the dozen.
 MILI_DEVICE unsigned thread_index_again() {
   unsigned index;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
   return index;
 }
 
-//===--- fast math --------------------------------------------------------------------------------------------------===//
+//===--- fast math
+//--------------------------------------------------------------------------------------------------===//
 
 /// 2^x to 2^-22 relative; 2^-inf is 0.
 MILI_DEVICE float exp2_fast(float x) {
@@ -155,7 +177,8 @@ MILI_DEVICE float reciprocal(float x) {
   return y;
 }
 
-//===--- asynchronous copies ----------------------------------------------------------------------------------------===//
+//===--- asynchronous copies
+//----------------------------------------------------------------------------------------===//
 
 MILI_DEVICE unsigned shared_address(const void *pointer) {
   return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
@@ -169,17 +192,21 @@ MILI_DEVICE void copy_async16(unsigned to_shared, const void *from, bool valid =
                : "memory");
 }
 
-MILI_DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+MILI_DEVICE void copy_async_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
 
 /// Waits until at most kPending of this thread's committed groups are under way.
-template <int kPending> MILI_DEVICE void copy_async_wait() {
+template <int kPending>
+MILI_DEVICE void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-//===--- matrices ---------------------------------------------------------------------------------------------------===//
+//===--- matrices
+//---------------------------------------------------------------------------------------------------===//
 
-/// Four 8x8 matrices of bf16: lane i names a row (16 bytes) of matrix i / 8. Lane l gets row l / 4, columns 2 * (l % 4) and
-/// the next of each.
+/// Four 8x8 matrices of bf16: lane i names a row (16 bytes) of matrix i / 8. Lane l gets row l / 4, columns 2 * (l % 4)
+/// and the next of each.
 MILI_DEVICE void load_matrix_x4(unsigned (&r)[4], unsigned address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -195,20 +222,21 @@ MILI_DEVICE void load_matrix_x4_trans(unsigned (&r)[4], unsigned address) {
                : "memory");
 }
 
-/// d[16x8] += a[16x16] * b[16x8]. Lane l holds d at row l / 4 (d[0], d[1]) and l / 4 + 8 (d[2], d[3]), columns 2 * (l % 4)
-/// and the next.
+/// d[16x8] += a[16x16] * b[16x8]. Lane l holds d at row l / 4 (d[0], d[1]) and l / 4 + 8 (d[2], d[3]), columns 2 * (l %
+/// 4) and the next.
 MILI_DEVICE void mma_m16n8k16(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
+               "{%0, %1, %2, %3};"
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/// Byte offsets in a shared tile of rows of kChunks 16-byte chunks (kChunks even), swizzled so that the 8 rows that ldmatrix
-/// reads at one chunk column lie in 8 different groups of 4 banks. A row's start advances by kChunks modulo 8 chunks; the
-/// exclusive-or fills what that leaves equal: with P the power of two in kChunks (at most 8), 8 / P rows start at different
-/// groups, and the P that start alike get different low chunk bits.
-template <int kChunks> struct Swizzle {
+/// Byte offsets in a shared tile of rows of kChunks 16-byte chunks (kChunks even), swizzled so that the 8 rows that
+/// ldmatrix reads at one chunk column lie in 8 different groups of 4 banks. A row's start advances by kChunks modulo 8
+/// chunks; the exclusive-or fills what that leaves equal: with P the power of two in kChunks (at most 8), 8 / P rows
+/// start at different groups, and the P that start alike get different low chunk bits.
+template <int kChunks>
+struct Swizzle {
   static_assert(kChunks % 2 == 0, "rows of a multiple of 16 elements");
   static constexpr int kPeriod = kChunks % 8 == 0 ? 8 : kChunks % 4 == 0 ? 4 : 2;
   static constexpr int kShift = kPeriod == 8 ? 0 : kPeriod == 4 ? 1 : 2;
@@ -220,6 +248,6 @@ template <int kChunks> struct Swizzle {
   }
 };
 
-} // namespace mili
+}  // namespace mili
 
-#endif // MILI_DEVICE_COMMON_CUH
+#endif  // MILI_DEVICE_COMMON_CUH

@@ -17,6 +17,8 @@ struct ImportOptions {
   /// Tokens of context per sequence; 0 takes what the model was trained for. Decides between LongRoPE's short and long
   /// factors, as a plan serves one context.
   int64_t context = 0;
+  /// The configuration alone decides: no tensor is looked up, matrices are bf16 and vectors f32.
+  bool syntheticWeights = false;
 };
 
 /// Builds the module of `model`: states, one `@forward(tokens, batch) -> logits`. Every refusal (an architecture, a

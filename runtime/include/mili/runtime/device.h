@@ -121,6 +121,12 @@ struct LaunchBounds {
   DeviceAddress batch_address = nullptr;  // of the step's Batch in device memory, unless host_visible()
 };
 
+struct DeviceCeilings {
+  double read_bytes_per_second = 0;
+  double bf16_flops_per_second = 0;
+  double fp8_flops_per_second = 0;
+};
+
 // A point in the device's order of work.
 class Event {
 public:
@@ -171,6 +177,12 @@ public:
   // Seconds of device time between two recorded events; waits for both.
   virtual StatusOr<double> elapsed(Event &from, Event &to) = 0;
   virtual Status synchronize() = 0;
+
+  // What this device reaches at most, measured now: reading memory, and matrix products by the vendor's library (0 where
+  // there is none). Takes about a second and gigabytes of free memory. Unimplemented by default.
+  virtual StatusOr<DeviceCeilings> measure_ceilings() { return unimplemented("this device measures no ceilings"); }
+  // Free memory in bytes; 0 where the device cannot say.
+  virtual uint64_t free_memory() { return 0; }
 
 protected:
   friend class DeviceBuffer;

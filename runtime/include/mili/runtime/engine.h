@@ -41,7 +41,13 @@ struct StepSequence {
   int64_t position = 0;             // of tokens[0] in its sequence; positions before it are in the pages
   std::span<const int32_t> pages;   // pages_for(position + tokens.size()) of them or more; entries in 1..kv_pages-1
   LogitRows logits = LogitRows::kLast;
+  // Of the device's own sampling (Engine::decode): 0 is greedy, else a draw from softmax(logits / temperature).
+  float temperature = 0;
+  uint64_t seed = 0;
 };
+
+// Receives the tokens of step `step`, one for each sequence; false ends the decoding.
+using TokenSink = std::function<bool(int64_t step, std::span<const int32_t> tokens)>;
 
 struct StepOutput {
   // f32 [rows][vocab]: for each sequence in order, its rows in order. In host memory, valid until the next step.
@@ -101,6 +107,14 @@ public:
   // Runs one step. InvalidArgument for a token outside the vocabulary, a position beyond the context, a page that is
   // missing or out of range, or a step larger than every bucket; nothing has changed then.
   StatusOr<StepOutput> step(std::span<const StepSequence> sequences);
+
+  // Whether the plan's buckets sample on the device.
+  bool can_decode() const;
+  // `steps` steps of one token for each sequence: the token given, then what the device sampled, fed back there. The host
+  // only reads along, at most kDecodeLag steps behind; so many surplus steps may have run when the sink ends the
+  // decoding. `pages` must hold all the positions. Errors as step(); Unimplemented where !can_decode().
+  static constexpr int64_t kDecodeLag = 8;
+  Status decode(std::span<const StepSequence> sequences, int64_t steps, const TokenSink &sink);
 
   // For state pools: the same page in every paged state.
   Status copy_page(int32_t to, int32_t from);
