@@ -38,8 +38,8 @@ struct Shape {
   }
   int64_t prefillRows() const { return width <= 128 ? 128 : 64; }
   int64_t prefillTileTokens() const { return prefillRows() / group; }
-  int64_t prefillShared() const {
-    int64_t keys = width <= 80 ? 64 : 32;
+  int64_t prefillShared(bool hopper) const {
+    int64_t keys = width <= (hopper ? 128 : 80) ? 64 : 32;
     return prefillRows() * width * 2 + 4 * keys * width * 2 + (2 * prefillRows() + 4) * 4;
   }
 };
@@ -79,7 +79,8 @@ public:
       int64_t tiles = Shape::tiles(bucket.getTokens(), bucket.getSequences(), shape.prefillTileTokens());
       stage.name = "prefill";
       stage.tiles = tiles * shape.kvHeads;
-      stage.launch(group.getContext(), 128, shape.prefillShared());
+      for (int64_t arch : {80, 90, 100})
+        stage.launches.push_back(CudaLaunchAttr::get(group.getContext(), arch, 128, shape.prefillShared(arch == 90), 0));
       plan.stages.push_back(stage.get(group.getContext()));
       return plan;
     }
@@ -133,9 +134,9 @@ public:
                           kernel.get("chunk")));
     writer.close(";");
     StringRef tile = decode ? "mili::DecodeTile<Config>" : "mili::PrefillTile<Config>";
-    writer.line(formatv("static_assert({0}::kThreads == {1} && {0}::kSharedBytes == {2});", tile,
+    writer.line(formatv("static_assert({0}::kThreads == {1} && {0}::kSharedBytes <= {2});", tile,
                         decode ? shape.decodeThreads() : 128,
-                        decode ? shape.decodeShared() : shape.prefillShared()));
+                        decode ? shape.decodeShared() : shape.prefillShared(true)));
     writer.line(formatv("static_assert({0}::kTileTokens == {1});", tile,
                         decode ? shape.decodeTileTokens() : shape.prefillTileTokens()));
     writer.blank();

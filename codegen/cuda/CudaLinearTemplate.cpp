@@ -4,8 +4,7 @@
 // (gemm.cuh) on an input that lies in memory as rows of bf16; a fused input, and the wanted rows of the head, are gathered
 // first by a stage of their own.
 //
-// Tiles are chosen by a model of one multiprocessor: a tile takes the larger of its share of the matrix units and of its
-// bytes' way from L2; the items are spread over the multiprocessors, and the slowest counts.
+// Tiles are chosen by a model of one multiprocessor (chooseTiles).
 //
 //===------------------------------------------------------------------------===//
 #include "CudaPrinter.h"
@@ -94,17 +93,21 @@ Tiles chooseTiles(const Product &product, int64_t rows) {
         candidate.rowsMma = std::min<int64_t>(tileRows, 128);
         candidate.stagesMma =
             std::clamp<int64_t>((kCommonShared - 8 * 1280) / candidate.stageBytes(candidate.rowsMma), 2, 4);
-        // Cycles of a step of 64: matrix units 4096 multiply-adds... (64 x 8 x 16 a cycle pair), L2 about 32 bytes a cycle
-        // shared by the blocks of a multiprocessor; memory 24 bytes a cycle for weights that no other tile of rows shares.
+        // In cycles. A step of 64 elements of depth: 2048 multiply-adds a cycle, 45 bytes a cycle into shared memory at
+        // most. The slowest multiprocessor counts, but never less than all bytes at the memory's 19 bytes a cycle and
+        // multiprocessor, partial results out and in again among them.
+        const auto area = static_cast<double>(tileFeatures * tileRows);
         const double compute = static_cast<double>(tileFeatures * std::max<int64_t>(tileRows, 32) * 64) / 2048.0;
-        const double copy = static_cast<double>(stage) / 36.0;
-        const double memory = static_cast<double>(tileFeatures * 128) /
-                              static_cast<double>(std::min<int64_t>(4, llvm::divideCeil(rows, tileRows))) / 19.0;
-        const double step = std::max({compute, copy, memory});
-        const double finish = 900.0 + static_cast<double>(tileFeatures * tileRows) / (splits > 1 ? 16.0 : 32.0);
-        const double item = step * static_cast<double>(llvm::divideCeil(steps, splits)) + finish;
+        const double together =
+            std::min(static_cast<double>(candidate.blocksPerSm), static_cast<double>(tiles * splits) / kMultiprocessors);
+        const double copy = static_cast<double>(stage) / std::min(45.0, 26.0 * std::max(1.0, together));
+        const double parts = splits > 1 ? 8.0 * area : 0.0;
+        const double finish = 700.0 + area / 32.0 + parts / 45.0;
+        const double item = std::max(compute, copy) * static_cast<double>(llvm::divideCeil(steps, splits)) + finish;
         const double waves = std::ceil(static_cast<double>(tiles * splits) / kMultiprocessors);
-        const double time = waves * item;
+        const double bytes = 2.0 * static_cast<double>(product.features) * static_cast<double>(product.depth) +
+                             parts * static_cast<double>(tiles * splits);
+        const double time = std::max(waves * item, bytes / (19.0 * kMultiprocessors)) + 0.05 * waves * item;
         if (time < bestTime * 0.999) {
           bestTime = time;
           best = candidate;
@@ -274,7 +277,7 @@ private:
       return failure();
     writer.open("struct Config");
     writer.line(formatv("static constexpr int kDepth = {0}, kThreads = {1};", product.depth, kernel.get("threads")));
-    writer.line(formatv("static constexpr bool kWanted = {0};", product.wanted ? "true" : "false"));
+    writer.line(formatv("static constexpr bool kWanted = {0}, kRowsAreWanted = {0};", product.wanted ? "true" : "false"));
     writer.close(";");
     writer.blank();
     writer.open(formatv("extern \"C\" __global__ __launch_bounds__({0}) void MILI_KERNEL({1})", kernel.get("threads"),
@@ -295,8 +298,8 @@ private:
     writer.line(formatv("static constexpr int kTileFeatures = {0}, kTileRows = {1}, kTileRowsMma = {2}, kSplits = {3};",
                         kernel.get("tile_features"), kernel.get("tile_rows"), kernel.get("tile_rows_mma"),
                         kernel.get("splits")));
-    writer.line(formatv("static constexpr int kStages = {0}, kStagesMma = {1};", kernel.get("stages"),
-                        kernel.get("stages_mma")));
+    writer.line(formatv("static constexpr int kStages = {0}, kBlocks = {1}, kStagesMma = {2};", kernel.get("stages"),
+                        kernel.get("blocks"), kernel.get("stages_mma")));
     writer.line(formatv("static constexpr bool kWanted = {0};", product.wanted ? "true" : "false"));
     writer.close(";");
     writer.blank();

@@ -200,6 +200,14 @@ LogicalResult CudaPrinter::epilogueOps(Functor &functor, DenseMap<Value, Unit> u
         return it->second;
       Unit unit{declare(operand, like.width), like.feature, like.width};
       int64_t width = featuresOf(operand);
+      // Outside of branches the kernel asks for operands ahead of their use.
+      if (fetched && like.width == 8 && width % 8 == 0 && !elementOf(operand).isF32()) {
+        std::string member = writer.unique(parameters.input(operand));
+        fetched->push_back({member, formatv("mili::load16({0} + row * {1} + {2})",
+                                            functor.use(parameters.input(operand)), width, like.feature)});
+        writer.line(formatv("mili::unpack8(operands.{0}, {1});", member, unit.array));
+        return unit;
+      }
       for (int64_t part = 0; part < like.width; part += 8)
         writer.line(formatv("mili::load_unit<{0}>({1}, {2} + row * {0}, {3});", width,
                             like.width == 8
@@ -266,8 +274,10 @@ LogicalResult CudaPrinter::epilogueOps(Functor &functor, DenseMap<Value, Unit> u
                 if (failed(stores(functor, piece, y)))
                   return failure();
                 llvm::DenseSet<Operation *> doneInside = done;
+                Fetches *outside = std::exchange(fetched, nullptr);
                 if (failed(epilogueOps(functor, inside, doneInside, std::next(op.getIterator()))))
                   return failure();
+                fetched = outside;
                 writer.close();
                 begin = end;
               }
@@ -292,8 +302,12 @@ FailureOr<std::string> CudaPrinter::epilogue(Value value, int64_t unit) {
   writer.line("// What follows the product, on consecutive features of a row.");
   writer.open("struct " + name);
   writer.line(formatv("static constexpr int kUnit = {0};", unit));
-  writer.open(formatv("MILI_MEMBER void operator()(const float (&{0})[{1}], mili::int64_t row, int feature) const", array,
-                      unit));
+  Fetches fetches;
+  fetched = &fetches;
+  writer.line("struct Operands;");
+  writer.open(formatv("MILI_MEMBER void operator()(const float (&{0})[{1}], const Operands &operands, mili::int64_t row, "
+                      "int feature) const",
+                      array, unit));
   DenseMap<Value, Unit> units;
   Unit start{array, "feature", unit};
   // A product adds its bias before anything else.
@@ -315,6 +329,16 @@ FailureOr<std::string> CudaPrinter::epilogue(Value value, int64_t unit) {
   llvm::DenseSet<Operation *> done;
   if (failed(epilogueOps(functor, units, done, std::next(value.getDefiningOp()->getIterator()))))
     return failure();
+  writer.close();
+  fetched = nullptr;
+  writer.line("// What it reads, asked for ahead.");
+  writer.open("struct Operands");
+  for (auto &[member, load] : fetches)
+    writer.line("mili::Vector16 " + member + ";");
+  writer.close(";");
+  writer.open("MILI_MEMBER void fetch(Operands &operands, mili::int64_t row, int feature) const");
+  for (auto &[member, load] : fetches)
+    writer.line("operands." + member + " = " + load + ";");
   writer.close();
   functor.declareMembers();
   writer.close(";");

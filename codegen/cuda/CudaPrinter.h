@@ -102,6 +102,9 @@ private:
   };
   LogicalResult epilogueOps(Functor &functor, DenseMap<Value, Unit> units, llvm::DenseSet<Operation *> &done,
                             Block::iterator from);
+  /// Members of Operands and the loads that fill them.
+  using Fetches = std::vector<std::pair<std::string, std::string>>;
+  Fetches *fetched = nullptr;
   LogicalResult stores(Functor &functor, Value value, const Unit &unit);
   std::string activation(Activation function, StringRef x);
 

@@ -24,6 +24,18 @@ public:
   }
 
   FailureOr<GroupPlan> plan(GroupOp group, BucketAttr) const override {
+    if (Value result = normalized(group.getBody().front())) {
+      // Rows in registers, 16 elements a thread.
+      int64_t threads = std::clamp<int64_t>(llvm::alignTo(llvm::divideCeil(featuresOf(result), 16), 32), 32, 512);
+      CudaStage stage;
+      stage.name = "norm";
+      stage.per = isOnWantedRows(group) ? RowCount::logit_rows : RowCount::tokens;
+      stage.launch(group.getContext(), threads, 0);
+      stage.config = {{"threads", threads}};
+      GroupPlan plan;
+      plan.stages.push_back(stage.get(group.getContext()));
+      return plan;
+    }
     int64_t widest = 0;
     for (Operation &op : group.getBody().front().without_terminator())
       for (Value value : op.getResults())
@@ -45,6 +57,8 @@ public:
   }
 
   LogicalResult emit(CudaWriter &writer, const CudaKernel &kernel) const override {
+    if (kernel.stage.getName() == "norm")
+      return emitNorm(writer, kernel);
     writer.include("mili/device/rows.cuh");
     CudaPrinter printer(writer, kernel);
     int64_t threads = kernel.get("threads");
@@ -59,6 +73,43 @@ public:
     writer.line(formatv("const mili::BlockTeam<{0}> team{{shared};", threads));
     if (failed(printer.rows()))
       return failure();
+    writer.close();
+    return success();
+  }
+
+private:
+  /// The result of a group that only normalizes whole rows of tokens, after element-wise ops; else null.
+  static Value normalized(Block &body) {
+    Operation *yield = body.getTerminator();
+    if (yield->getNumOperands() != 1)
+      return {};
+    auto norm = yield->getOperand(0).getDefiningOp<RmsNormOp>();
+    if (!norm || !CudaPrinter::canInput(norm.getResult()) || featuresOf(norm.getResult()) % 8 != 0 ||
+        featuresOf(norm.getResult()) > 16384)
+      return {};
+    for (Operation &op : body.without_terminator())
+      if (&op != norm && !isa<AddOp, ScaleOp, ActivationOp, GatedOp>(op))
+        return {};
+    return norm.getResult();
+  }
+
+  LogicalResult emitNorm(CudaWriter &writer, const CudaKernel &kernel) const {
+    writer.include("mili/device/gather.cuh");
+    CudaPrinter printer(writer, kernel);
+    Value result = kernel.body.getTerminator()->getOperand(0);
+    FailureOr<std::string> input = printer.input(result);
+    if (failed(input))
+      return failure();
+    writer.open("struct Config");
+    writer.line(formatv("static constexpr int kDepth = {0}, kThreads = {1};", featuresOf(result), kernel.get("threads")));
+    // Rows are the activation's own, whatever tokens they are of.
+    writer.line(formatv("static constexpr bool kWanted = false, kRowsAreWanted = {0};",
+                        kernel.stage.getPer() == RowCount::logit_rows ? "true" : "false"));
+    writer.close(";");
+    writer.blank();
+    writer.open(formatv("extern \"C\" __global__ __launch_bounds__({0}) void MILI_KERNEL({1})", kernel.get("threads"),
+                        printer.params().declaration()));
+    writer.line(formatv("mili::gather_rows<Config>(batch, {0}, {1});", *input, printer.params().output()));
     writer.close();
     return success();
   }

@@ -51,6 +51,9 @@ static GroupFilter filterFor(StringRef target) {
     if (isa<LinearOp, LogitsOp>(candidate.hero)) {
       if (isa<RopeOp, RmsNormOp, KvAppendOp>(op))
         return "a tile of the product holds 8 features of a head together";
+      // One row kernel splits, rotates and appends.
+      if (auto split = dyn_cast<SplitOp>(op); split && !split.getInterleave() && candidate.tokens > kDecodeTokens)
+        return "a row kernel finishes queries and keys of a long step, and splits them on its way";
       if (auto split = dyn_cast<SplitOp>(op))
         for (Value piece : split.getResults())
           if (codegen::featuresOf(piece) % 8 != 0)

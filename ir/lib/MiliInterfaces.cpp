@@ -19,7 +19,7 @@ static int64_t features(Value value) {
 
 //===- Fusion roles ----------------------------------------------------------===//
 
-static constexpr unsigned kProduct = 100, kGather = 60, kRow = 50, kHead = 20, kNever = 0;
+static constexpr unsigned kProduct = 100, kGather = 60, kRow = 50, kSplit = 30, kHead = 20, kNever = 0;
 
 unsigned LinearOp::getHeroPriority() {
   return kProduct;
@@ -38,6 +38,9 @@ unsigned EmbeddingOp::getHeroPriority() {
 }
 unsigned RmsNormOp::getHeroPriority() {
   return kRow;
+}
+unsigned SplitOp::getHeroPriority() {
+  return kSplit;
 }
 unsigned RopeOp::getHeroPriority() {
   return kHead;

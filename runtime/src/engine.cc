@@ -14,8 +14,9 @@ std::string num(int64_t value) {
   return std::to_string(value);
 }
 
+// Where the pages of one state lie.
 struct Pool {
-  DeviceBuffer memory;
+  DeviceAddress base = nullptr;
   uint64_t page_bytes = 0;
 };
 
@@ -38,7 +39,9 @@ struct Engine::Impl {
   DeviceBuffer arena;
   DeviceBuffer tables;
   DeviceBuffer counters;
+  DeviceBuffer kv;  // all pools, one after the other
   std::vector<Pool> pools;
+  bool equal_pools = true;
   std::vector<EngineBucket> buckets;
   std::vector<BucketBounds> bounds;
   std::vector<uint32_t> order;  // buckets from the smallest
@@ -75,15 +78,16 @@ Status Engine::Impl::allocate() {
   MILI_ASSIGN_OR_RETURN(arena, device->allocate(memory.arena, "the arena"));
   MILI_ASSIGN_OR_RETURN(tables, device->allocate(memory.tables, "the batch's tables"));
   MILI_ASSIGN_OR_RETURN(counters, device->allocate(memory.counters, "the counters"));
-  for (const plan::State *state : *meta.states()) {
+  for (const plan::State *state : *meta.states())
     if (state->kind() != plan::StateKind::PagedKv)
       return unimplemented(plan.path() + ": state \"" + state->name()->str() +
                            "\" is recurrent; this runtime runs plans with paged states only");
-    Pool pool;
-    pool.page_bytes = state->page_bytes();
-    MILI_ASSIGN_OR_RETURN(pool.memory, device->allocate(pool.page_bytes * memory.kv_pages,
-                                                        "the pool of state \"" + state->name()->str() + "\""));
-    pools.push_back(std::move(pool));
+  MILI_ASSIGN_OR_RETURN(kv, device->allocate(memory.kv, "the KV cache"));
+  DeviceAddress at = kv.address();
+  for (const plan::State *state : *meta.states()) {
+    pools.push_back({at, state->page_bytes()});
+    at += state->page_bytes() * memory.kv_pages;
+    equal_pools = equal_pools && pools.back().page_bytes == pools.front().page_bytes;
   }
   MILI_ASSIGN_OR_RETURN(MemoryInputs inputs, memory_inputs(meta, memory.weights));
   MILI_ASSIGN_OR_RETURN(layout, batch_layout(inputs.buckets, memory.pages_per_sequence));
@@ -112,7 +116,7 @@ Status Engine::Impl::prepare(const plan::Function &function, const Progress &pro
         if (arg->kind() == plan::ArgKind::Weight)
           base = weights + meta.weights()->Get(arg->index())->offset();
         else if (arg->kind() == plan::ArgKind::State)
-          base = pools[arg->index()].memory.address();
+          base = pools[arg->index()].base;
         else if (arg->kind() == plan::ArgKind::Counters)
           base = counters.address();
         launch.args.push_back(base + arg->offset());
@@ -160,7 +164,7 @@ Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() {
   // Launch lists and buffers refer to device and module.
   impl_->buckets.clear();
-  impl_->pools.clear();
+  impl_->kv = DeviceBuffer();
   impl_->tables = DeviceBuffer();
   impl_->counters = DeviceBuffer();
   impl_->mirror.reset();
@@ -425,16 +429,22 @@ Status Engine::decode(std::span<const StepSequence> sequences, int64_t steps, co
 
 Status Engine::copy_page(int32_t to, int32_t from) {
   for (const Pool &pool : impl_->pools)
-    MILI_RETURN_IF_ERROR(impl_->device->copy(pool.memory.address() + static_cast<uint64_t>(to) * pool.page_bytes,
-                                             pool.memory.address() + static_cast<uint64_t>(from) * pool.page_bytes,
+    MILI_RETURN_IF_ERROR(impl_->device->copy(pool.base + static_cast<uint64_t>(to) * pool.page_bytes,
+                                             pool.base + static_cast<uint64_t>(from) * pool.page_bytes,
                                              pool.page_bytes));
   return ok_status();
 }
 
 Status Engine::clear_page(int32_t page) {
+  if (impl_->equal_pools && !impl_->pools.empty()) {
+    const Pool &first = impl_->pools.front();
+    return impl_->device->clear_rows(first.base + static_cast<uint64_t>(page) * first.page_bytes,
+                                     first.page_bytes * impl_->plan.memory().kv_pages, first.page_bytes,
+                                     impl_->pools.size());
+  }
   for (const Pool &pool : impl_->pools)
     MILI_RETURN_IF_ERROR(
-        impl_->device->clear(pool.memory.address() + static_cast<uint64_t>(page) * pool.page_bytes, pool.page_bytes));
+        impl_->device->clear(pool.base + static_cast<uint64_t>(page) * pool.page_bytes, pool.page_bytes));
   return ok_status();
 }
 

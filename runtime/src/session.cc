@@ -65,8 +65,9 @@ struct Session::Impl {
     }
   }
 
-  // Pages for `count` more tokens, of which the first to be written is this session's alone.
-  Status reserve(size_t count) {
+  // Pages for `count` more tokens, of which the first to be written is this session's alone. `together`: one step writes
+  // them all, so that only a page that it leaves partly unwritten needs to be cleared of what it held before.
+  Status reserve(size_t count, bool together = true) {
     SessionPool::Impl &shared = *pool.impl_;
     const size_t before = pages.size();
     auto exhausted = [&] {
@@ -92,7 +93,7 @@ struct Session::Impl {
       if (page < 0)
         return exhausted();
       pages.push_back(page);
-      if (recycled)
+      if (recycled && (!together || pages.size() * kPageTokens > tokens.size() + count))
         MILI_RETURN_IF_ERROR(shared.engine.clear_page(page));
     }
     return ok_status();
@@ -216,7 +217,7 @@ Status SessionPool::decode(std::span<Session *const> sessions, std::span<const i
       return undo(resource_exhausted("a session of " + num(sessions[i]->length()) + " tokens cannot take " + num(steps) +
                                      " more: the plan has a context of " + num(engine.context()) +
                                      "; compile with a larger --context"));
-    if (Status status = session.reserve(static_cast<size_t>(steps)); !status.ok())
+    if (Status status = session.reserve(static_cast<size_t>(steps), /*together=*/false); !status.ok())
       return undo(status);
     impl_->step.push_back({tokens.subspan(i, 1), static_cast<int64_t>(session.tokens.size()), session.pages,
                            LogitRows::kLast, temperature.empty() ? 0.0f : temperature[i], seed.empty() ? 0 : seed[i]});

@@ -227,6 +227,11 @@ PrologueDecision Fuser::decidePrologue(Operation *producer) {
   std::string again = "recomputed by each worker";
   if (consumers.size() > 1)
     again += " in " + std::to_string(consumers.size()) + " groups";
+  // Queries and keys are finished by the tile that reads them: once for each tile of their own head, not by every worker.
+  if (llvm::all_of(consumers, [](Operation *op) { return isa<AttentionOp, KvAppendOp, RopeOp>(op); })) {
+    fused /= parallel;
+    again = "finished by the tiles that read it";
+  }
   if (fused <= separate)
     decision = {true, "prologue, " + again + ": " + microseconds(fused) + " against " + microseconds(separate) +
                           " for a kernel of its own"};

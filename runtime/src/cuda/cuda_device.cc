@@ -168,6 +168,12 @@ public:
     return driver_.check(driver_.cuMemsetD8Async(to_device(to), 0, bytes, stream_), "clearing memory of the GPU");
   }
 
+  Status clear_rows(DeviceAddress to, uint64_t pitch, uint64_t bytes, uint64_t rows) override {
+    enter();
+    return driver_.check(driver_.cuMemsetD2D8Async(to_device(to), pitch, 0, bytes, rows, stream_),
+                         "clearing memory of the GPU");
+  }
+
   StatusOr<std::unique_ptr<Module>> load_module(const Plan &plan) override;
   StatusOr<std::unique_ptr<LaunchList>> prepare(const Module &module, std::span<const Launch> launches,
                                                 const LaunchBounds &bounds) override;

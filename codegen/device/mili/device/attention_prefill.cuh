@@ -28,7 +28,11 @@ struct PrefillTile {
   static constexpr int kTileTokens = kRows / kGroup;
   /// Keys of a step: a page, or half of one for wide heads: with whole pages the scores and accumulators of two row
   /// tiles leave too few registers from 96 on, and two buffers of them pass 99 KB at 256.
+#if !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  static constexpr int kKeys = kDim <= 128 ? kPageTokens : kPageTokens / 2;
+#else  // where whole pages of 96 and wider spill
   static constexpr int kKeys = kDim <= 80 ? kPageTokens : kPageTokens / 2;
+#endif
   static constexpr int kBufferBytes = kKeys * kDim * 2;
   static constexpr int kQueryBytes = kRows * kDim * 2;
   /// Dynamic shared memory: queries, two buffers of K and V each, each row's position, the query tile's

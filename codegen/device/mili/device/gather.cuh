@@ -1,5 +1,8 @@
-// Rows of a product's input, gathered and normalized into a matrix of their own, which tensor copies can read. A block a
-// row; Input and Config as in product.cuh.
+// Rows, normalized, as a matrix of their own, which tensor copies can read. A block a row, kept in registers; Input as in
+// product.cuh.
+//
+//   Config: kDepth, kThreads, kRowsAreWanted (a row for each wanted row, else for each token), kWanted (row r is gathered
+//           from the token that wants it)
 #pragma once
 
 #include "mili/device/product.cuh"
@@ -10,7 +13,7 @@ template <class Config, class Input> MILI_DEVICE void gather_rows(const Batch *b
   constexpr int kThreads = Config::kThreads, kDepth = Config::kDepth, kChunks = ceil_div(kDepth / 8, kThreads);
   __shared__ float partial[kThreads / 32];
   const int64_t row = blockIdx.x;
-  if (row >= row_count<Config::kWanted>(batch))
+  if (row >= row_count<Config::kRowsAreWanted>(batch))
     return;
   const int64_t token = token_of<Config::kWanted>(batch, row);
   float v[kChunks][8], sum = 0.0f;

@@ -11,7 +11,7 @@
 // Others: cp.async into the same ring with the same swizzle, mma.sync on 8 warps.
 //
 //   Config: kFeatures, kDepth (a multiple of 8), kTileFeatures (64, 128), kSplits, kWanted;
-//           kTileRows (16..256) and kStages on sm_90a, kTileRowsMma (16..128) and kStagesMma on others
+//           kTileRows (16..256), kStages and kBlocks (of a multiprocessor) on sm_90a, kTileRowsMma (16..128) and kStagesMma on others
 //
 // `partials`: kSplits * tiles * kTileFeatures * kTileRows floats, `counters`: a word for each 16 features x tile of rows,
 // both only where kSplits > 1.
@@ -52,9 +52,24 @@ template <class Config> MILI_DEVICE int split_begin(int split) {
   return ceil_div(Config::kDepth, kGemmDepth) * split / Config::kSplits;
 }
 
+// Where a lane's unit of a 16 x 16 tile lies, and whether there is one.
+template <class Config, class Epilogue> struct Unit16 {
+  static constexpr int kUnit = Epilogue::kUnit;
+  int row, feature;
+  bool valid;
+  // `rows` and `features` left from the tile's first on.
+  MILI_MEMBER Unit16(int64_t rows, int features) {
+    const int lane = lane_id();
+    row = kUnit == 8 ? lane / 2 : lane;
+    feature = kUnit == 8 ? lane % 2 * 8 : 0;
+    valid = (kUnit == 8 || lane < 16) && row < rows && feature < features;
+  }
+};
+
 // 16 features x 16 rows of a warp's accumulators (two fragments of 8 rows) through shared memory into the epilogue.
 template <class Config, class Epilogue>
-MILI_DEVICE void finish_16x16(float *turn, const float *low, const float *high, int64_t row, int feature, int64_t rows,
+MILI_DEVICE void finish_16x16(float *turn, const float *low, const float *high, const Unit16<Config, Epilogue> &unit,
+                              const typename Epilogue::Operands &operands, int64_t row, int feature,
                               const Epilogue &epilogue) {
   constexpr int kPitch = 20, kUnit = Epilogue::kUnit;
   const int lane = lane_id();
@@ -66,13 +81,40 @@ MILI_DEVICE void finish_16x16(float *turn, const float *low, const float *high, 
     turn[(r + 8) * kPitch + f] = high[i];
   }
   __syncwarp();
-  const int r = kUnit == 8 ? lane / 2 : lane, f = kUnit == 8 ? lane % 2 * 8 : 0;
-  if ((kUnit == 8 || lane < 16) && row + r < rows && feature + f < Config::kFeatures) {
+  if (unit.valid) {
     float v[kUnit];
 #pragma unroll
     for (int i = 0; i < kUnit; i += 4)
-      *reinterpret_cast<float4 *>(v + i) = *reinterpret_cast<const float4 *>(turn + r * kPitch + f + i);
-    epilogue(v, row + r, feature + f);
+      *reinterpret_cast<float4 *>(v + i) =
+          *reinterpret_cast<const float4 *>(turn + unit.row * kPitch + unit.feature + i);
+    epilogue(v, operands, row + unit.row, feature + unit.feature);
+  }
+}
+
+// kTiles tiles of 16 rows, one after the other in `acc` (8 values of each lane). Operands of four are asked for at once:
+// alone, each tile would wait for memory by itself.
+template <class Config, int kTiles, class Epilogue>
+MILI_DEVICE void finish_rows(float *turn, const float *acc, int64_t row, int feature, int64_t rows,
+                             const Epilogue &epilogue) {
+  constexpr int kAhead = min_of(kTiles, 4);
+#pragma unroll
+  for (int first = 0; first < kTiles; first += kAhead) {
+    typename Epilogue::Operands operands[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int64_t at = row + (first + i) * 16;
+      const Unit16<Config, Epilogue> unit(rows - at, Config::kFeatures - feature);
+      if (first + i < kTiles && unit.valid)
+        epilogue.fetch(operands[i], at + unit.row, feature + unit.feature);
+    }
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int64_t at = row + (first + i) * 16;
+      if (first + i < kTiles && at < rows)
+        finish_16x16<Config>(turn, acc + (first + i) * 8, acc + (first + i) * 8 + 4,
+                             Unit16<Config, Epilogue>(rows - at, Config::kFeatures - feature), operands[i], at, feature,
+                             epilogue);
+    }
   }
 }
 
@@ -115,6 +157,10 @@ MILI_DEVICE void gemm_wgmma(const Batch *batch, const TensorMap &weight_map, con
   using Shape = GemmShape<Config, Config::kTileRows>;
   constexpr int kStages = Config::kStages, kWarpgroups = Shape::kWarpgroups, kTileRows = Config::kTileRows;
   constexpr int kConsumers = kWarpgroups * 128;
+  // 128 accumulators a thread need more than a third of the registers; the block must have the multiprocessor to itself
+  // then, or it waits forever for registers that its neighbour holds.
+  constexpr bool kMoveRegisters = kTileRows == 256;
+  static_assert(!kMoveRegisters || (kWarpgroups == 2 && Config::kBlocks == 1));
   float *turn = reinterpret_cast<float *>(mili_shared_memory + kStages * Shape::kStageBytes);
   const uint32_t ring = shared_address(mili_shared_memory);
   const uint32_t full = shared_address(turn + kWarpgroups * 4 * Shape::kTurnFloats), empty = full + kStages * 8;
@@ -133,7 +179,7 @@ MILI_DEVICE void gemm_wgmma(const Batch *batch, const TensorMap &weight_map, con
 
   // The producer's warps come last, so that consumer warpgroups begin at multiples of 4 warps.
   if (threadIdx.x >= kConsumers) {
-    if constexpr (kWarpgroups == 2)
+    if constexpr (kMoveRegisters)
       asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
     if (threadIdx.x == kConsumers) {
       prefetch_map(weight_map);
@@ -159,7 +205,7 @@ MILI_DEVICE void gemm_wgmma(const Batch *batch, const TensorMap &weight_map, con
     return;
   }
 
-  if constexpr (kWarpgroups == 2)
+  if constexpr (kMoveRegisters)
     asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
   const int warpgroup = threadIdx.x / 128, warp = threadIdx.x / 32;
   float *my_turn = turn + warp * Shape::kTurnFloats;
@@ -200,10 +246,7 @@ MILI_DEVICE void gemm_wgmma(const Batch *batch, const TensorMap &weight_map, con
       if (!reduce_splits<Config>(acc, partials, counters, tile, item.split))
         continue;
     }
-#pragma unroll
-    for (int j = 0; j < kTileRows / 16; ++j)
-      if (row + j * 16 < rows)
-        finish_16x16<Config>(my_turn, acc + j * 8, acc + j * 8 + 4, row + j * 16, feature, rows, epilogue);
+    finish_rows<Config, kTileRows / 16>(my_turn, acc, row, feature, rows, epilogue);
   }
 }
 
@@ -307,15 +350,22 @@ MILI_DEVICE void gemm_mma(const Batch *batch, const bf16 *weight, const bf16 *in
         continue;
     }
 #pragma unroll
-    for (int m = 0; m < kM; ++m)
+    for (int m = 0; m < kM; ++m) {
+      const int feature = first_feature + feature_warp * kWarpFeatures + m * 16;
+      const int64_t row = first_row + row_warp * kWarpRows;
+      if constexpr (kN >= 2) {
+        finish_rows<Config, kN / 2>(turn, acc + m * kN * 4, row, feature, rows, epilogue);
+      } else {
+        // 8 rows a warp: the upper half of the tile is nobody's.
+        float pair[8];
 #pragma unroll
-      for (int n = 0; n < kN; n += 2) {
-        const int feature = first_feature + feature_warp * kWarpFeatures + m * 16;
-        const int64_t row = first_row + row_warp * kWarpRows + n * 8;
-        const float *low = acc + (m * kN + n) * 4;
-        finish_16x16<Config>(turn, low, kN >= 2 ? low + 4 : low, row, feature,
-                             kN >= 2 ? rows : min(rows, row + 8), epilogue);
+        for (int i = 0; i < 4; ++i) {
+          pair[i] = acc[m * 4 + i];
+          pair[i + 4] = 0.0f;
+        }
+        finish_rows<Config, 1>(turn, pair, row, feature, min(rows, row + 8), epilogue);
       }
+    }
   }
 }
 

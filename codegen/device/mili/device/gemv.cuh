@@ -108,7 +108,9 @@ MILI_DEVICE void gemv(const Batch *batch, const Input &input, const bf16 *__rest
 #pragma unroll
       for (int j = 0; j < kUnit; ++j)
         v[j] = out[t * kTile + unit * kUnit + j];
-      epilogue(v, t, feature);
+      typename Epilogue::Operands operands;
+      epilogue.fetch(operands, t, feature);
+      epilogue(v, operands, t, feature);
     }
   }
 }

@@ -10,7 +10,9 @@
 //   };
 //   struct Epilogue {                               // everything after the product, on consecutive features of a row
 //     static constexpr int kUnit;                   // 8, or 16 where gate and up alternate in runs of 8
-//     void operator()(const float (&x)[kUnit], int64_t row, int feature) const;
+//     struct Operands;                              // what it reads from memory,
+//     void fetch(Operands &operands, int64_t row, int feature) const;   // asked for some units ahead
+//     void operator()(const float (&x)[kUnit], const Operands &operands, int64_t row, int feature) const;
 //   };
 //
 // `row` counts the rows of the input that the product computes: tokens, or wanted rows (then Config::kWanted, and

@@ -15,7 +15,7 @@ def FusibleOpInterface : OpInterface<"FusibleOp"> {
   let methods = [
     InterfaceMethod<[{
         Priority as the hero of a group: 0 cannot be one; of two candidates the higher leads. Products and attention
-        are 100, embedding 60, row operations (norms) 50, rope and appends 20, element-wise ops 10 (the default).
+        are 100, embedding 60, row operations (norms) 50, splits 30, rope and appends 20, element-wise ops 10 (the default).
       }],
       "unsigned", "getHeroPriority", (ins), "", "return 10;">,
     InterfaceMethod<[{

@@ -308,7 +308,7 @@ def Mili_GatedOp : Mili_ComputeOp<"gated", ["isPrologueFor", "isEpilogueFor", "g
   let assemblyFormat = "$function $gate `,` $up attr-dict `:` type($result)";
 }
 
-def Mili_SplitOp : Mili_ComputeOp<"split", ["isEpilogueFor", "getEpilogueGranularity"], [Mili_ReadsActivations]> {
+def Mili_SplitOp : Mili_ComputeOp<"split", ["getHeroPriority", "isEpilogueFor", "getEpilogueGranularity"], [Mili_ReadsActivations]> {
   let summary = "Splits the features of each row";
   let description = [{
     Without `interleave`, results are consecutive ranges of features. With `interleave = n` there are two results of equal

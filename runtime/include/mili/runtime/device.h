@@ -160,6 +160,13 @@ public:
   virtual Status copy_to_host_async(void *to, DeviceAddress from, uint64_t bytes) { return copy_to_host(to, from, bytes); }
   virtual Status copy(DeviceAddress to, DeviceAddress from, uint64_t bytes) = 0;  // not overlapping
   virtual Status clear(DeviceAddress to, uint64_t bytes) = 0;
+  // `rows` times `bytes`, `pitch` bytes apart, as one piece of work.
+  virtual Status clear_rows(DeviceAddress to, uint64_t pitch, uint64_t bytes, uint64_t rows) {
+    for (uint64_t i = 0; i < rows; ++i)
+      if (Status status = clear(to + i * pitch, bytes); !status.ok())
+        return status;
+    return ok_status();
+  }
 
   // Unavailable where the plan has no variant for this device; names what the device has and what the variants need.
   virtual StatusOr<std::unique_ptr<Module>> load_module(const Plan &plan) = 0;
