@@ -1,9 +1,14 @@
+# mili_nvrtc: CUDA source to images, shared with the compiler.
+#
 # The engine: plan, device, engine, sessions, sampling. mili_core is the C++ library that tools and tests link
 # statically; libmili.so carries the C API alone (include/mili/mili.h).
+add_library(mili_nvrtc STATIC src/cuda/cuda_api.cc src/cuda/kernel_compiler.cc)
+target_include_directories(mili_nvrtc PUBLIC include src)
+target_link_libraries(mili_nvrtc PUBLIC mili_base Threads::Threads ${CMAKE_DL_LIBS} PRIVATE mili_options)
+
 add_library(mili_core STATIC
   src/cpu_device.cc
   src/cpu_features.cc
-  src/cuda/cuda_api.cc
   src/cuda/cuda_device.cc
   src/cuda/kernel_loader.cc
   src/cuda/matrix_product.cc
@@ -16,7 +21,7 @@ add_library(mili_core STATIC
   src/session.cc
   src/thread_pool.cc)
 target_include_directories(mili_core PUBLIC include PRIVATE src)
-target_link_libraries(mili_core PUBLIC mili_base mili_schema Threads::Threads ${CMAKE_DL_LIBS} PRIVATE mili_options)
+target_link_libraries(mili_core PUBLIC mili_base mili_nvrtc mili_schema Threads::Threads ${CMAKE_DL_LIBS} PRIVATE mili_options)
 
 # libmili.so: the C API, nothing else is exported. Code behind it is whatever of mili_core it reaches.
 add_library(mili SHARED src/c_api.cc)

@@ -1,6 +1,7 @@
 //===- Compiler.cpp - a model through every phase ---------------------------===//
 #include "mili/Compiler/Compiler.h"
 
+#include "cuda/kernel_compiler.h"
 #include "mili/Codegen/CpuObject.h"
 #include "mili/Codegen/PlanFile.h"
 #include "mili/Compiler/Pipeline.h"
@@ -103,7 +104,61 @@ Status writeSources(const mlir::mili::codegen::CudaProgram &program, const std::
 StatusOr<std::vector<mlir::mili::codegen::CudaCubins>> compileCubins(const mlir::mili::codegen::CudaProgram &program,
                                                                      const CompileOptions &options,
                                                                      const CompileHooks &hooks) {
-  return std::vector<mlir::mili::codegen::CudaCubins>();
+  std::vector<mlir::mili::codegen::CudaCubins> result;
+  StringRef list = StringRef(options.target).split(':').second;
+  if (list == "source")
+    return result;
+  SmallVector<StringRef> archs = {"sm_80", "sm_90a", "sm_100a"};
+  if (!list.empty()) {
+    archs.clear();
+    list.split(archs, ',');
+  }
+  for (StringRef arch : archs)
+    if (!arch.starts_with("sm_") || arch.size() < 5)
+      return invalid_argument("--target " + options.target + ": expected architectures like sm_90a, found '" +
+                              arch.str() + "'");
+  auto nvrtc = cuda::Nvrtc::get();
+  if (!nvrtc.ok()) {
+    // Without NVRTC the plan is still whole: whoever runs it compiles.
+    if (!list.empty())
+      return nvrtc.status().with_context("--target " + options.target);
+    if (hooks.warning)
+      hooks.warning("the plan carries no compiled kernels, the runtime will compile them: " +
+                    nvrtc.status().message());
+    return result;
+  }
+  std::vector<cuda::SourceText> headers, units;
+  for (const auto &file : program.headers)
+    headers.push_back({file.name, file.text});
+  for (const auto &file : program.units)
+    units.push_back({file.name, file.text});
+  const cuda::DiskCache cache("");
+  uint64_t done = 0;
+  for (StringRef arch : archs) {
+    mlir::mili::codegen::CudaCubins cubins{arch.str(), (*nvrtc)->version(), {}};
+    std::vector<const cuda::SourceText *> missing;
+    std::vector<std::string> images(units.size());
+    std::vector<size_t> places;
+    for (size_t i = 0; i < units.size(); ++i) {
+      images[i] = cache.read(cuda::DiskCache::key(headers, units[i], arch.str(), (*nvrtc)->version()));
+      if (images[i].empty()) {
+        missing.push_back(&units[i]);
+        places.push_back(i);
+      }
+    }
+    MILI_ASSIGN_OR_RETURN(std::vector<std::string> compiled,
+                          cuda::compile_units(**nvrtc, headers, missing, arch.str(), 0, nullptr));
+    for (size_t i = 0; i < missing.size(); ++i) {
+      cache.write(cuda::DiskCache::key(headers, *missing[i], arch.str(), (*nvrtc)->version()), compiled[i]);
+      images[places[i]] = std::move(compiled[i]);
+    }
+    for (size_t i = 0; i < units.size(); ++i)
+      cubins.images.emplace_back(units[i].name, std::move(images[i]));
+    result.push_back(std::move(cubins));
+    if (hooks.progress)
+      hooks.progress({Phase::kCodegen, ++done, archs.size(), result.back().arch});
+  }
+  return result;
 }
 
 std::string printReport(const mlir::mili::FusionReport &report, ExplainFormat format) {

@@ -139,6 +139,7 @@ void mlir::mili::buildPhase(OpPassManager &pm, Phase phase, const CompileOptions
       fuse.disable.push_back(kind);
     if (targetDevice(options) == "cuda") {
       // One multiprocessor of an H100: a launch in a graph, bf16 rows at its share of memory bandwidth.
+      fuse.tileFeatures = 16;
       fuse.workers = 132;
       fuse.launchNs = 2000;
       fuse.flopsPerNs = 200;

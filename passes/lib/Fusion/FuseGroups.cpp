@@ -61,7 +61,7 @@ constexpr unsigned kTiledPriority = 100;
 struct Target {
   int64_t workers;
   double launchNs, flopsPerNs, bytesPerNs;
-  int64_t context;
+  int64_t context, tileFeatures;
 };
 
 struct Group {
@@ -281,7 +281,9 @@ std::optional<std::string> Fuser::refuseEpilogue(Group &group, Operation *op) {
       if (rows.isActivation(operand) && !group.members.contains(operand.getDefiningOp()))
         return "its other operand comes from outside and a tile cannot tell which features of it are its own";
   int64_t unit = std::lcm(group.tileFeatures, cast<FusibleOp>(op).getEpilogueGranularity());
-  if (tiled && unit > 1) {
+  if (tiled && unit > 1 && unit <= target.tileFeatures) {
+    group.tileFeatures = unit;
+  } else if (tiled && unit > 1) {
     if (unit > granularityLimit)
       return "needs " + std::to_string(unit) + " features in one tile, the limit is " +
              std::to_string(granularityLimit);
@@ -579,7 +581,7 @@ struct FuseGroups : impl::FuseGroupsBase<FuseGroups> {
     FusionReport &result = outReport ? *outReport : own;
     size_t before = result.edges.size();
     Target target{workers, static_cast<double>(launchNs), static_cast<double>(flopsPerNs),
-                  static_cast<double>(bytesPerNs), context};
+                  static_cast<double>(bytesPerNs), context, tileFeatures};
     for (auto function : module.getOps<func::FuncOp>()) {
       if (function.isExternal())
         continue;

@@ -1,20 +1,13 @@
 // From a plan's CUDA sections to one image for each unit: out of the plan, out of the disk cache, or compiled by NVRTC.
 #pragma once
 
-#include "cuda_api.h"
+#include "kernel_compiler.h"
 #include "mili/runtime/device.h"
 #include "mili/runtime/plan.h"
 
 #include <map>
-#include <string>
-#include <string_view>
-#include <vector>
 
 namespace mili::cuda {
-
-struct SourceText {
-  std::string name, text;
-};
 
 // The CUDA_SOURCE section, verified.
 struct Sources {
@@ -22,37 +15,8 @@ struct Sources {
   uint64_t hash = 0;  // of the section
 };
 
-// "sm_90a" for 9.0, "sm_100a" for 10.0, else "sm_86": what NVRTC is asked for. Kernels use instructions of exactly these.
-std::string architecture_for(int major, int minor);
-// Whether an image for `arch` runs on a device: the same one, or an earlier one of the same major without a suffix.
-bool runs_on(std::string_view arch, int major, int minor);
-
 // DataLoss where the section is not well formed, Unavailable where the plan has none.
 StatusOr<Sources> read_sources(const Plan &plan);
-
-// Compiles one unit; Internal with NVRTC's log where it refuses. `arch` is like "sm_90a".
-StatusOr<std::string> compile_unit(const Nvrtc &nvrtc, const std::vector<SourceText> &headers, const SourceText &unit,
-                                   const std::string &arch);
-
-// Compiles all units on `threads` threads (0: one for each hardware thread); images in the order of the units.
-StatusOr<std::vector<std::string>> compile_units(const Nvrtc &nvrtc, const std::vector<SourceText> &headers,
-                                                 const std::vector<const SourceText *> &units, const std::string &arch,
-                                                 uint32_t threads, double *cpu_seconds);
-
-// Images of compiled units on disk; entries are checked when read, and whatever is wrong with one only costs a compilation.
-class DiskCache {
-public:
-  // `folder` as in CudaOptions::cache_dir.
-  explicit DiskCache(const std::string &folder);
-  // The name of an entry: everything that its image depends on.
-  static std::string key(const std::vector<SourceText> &headers, const SourceText &unit, const std::string &arch,
-                         const std::string &nvrtc);
-  std::string read(const std::string &key) const;  // empty: there is none
-  void write(const std::string &key, std::string_view image) const;
-
-private:
-  std::string folder_;
-};
 
 // Images of all units of a plan for a device, by unit.
 StatusOr<std::map<std::string, std::string>> load_images(const Plan &plan, int major, int minor,

@@ -89,6 +89,8 @@ def FuseGroups : Pass<"mili-fuse-groups", "::mlir::ModuleOp"> {
     ListOption<"disable", "disable", "std::string", "Kinds of fusion to leave out: producer-consumer, op, or all">,
     Option<"granularityLimit", "granularity-limit", "int64_t", "512",
            "Most features that one tile of a product may have to hold for its epilogue">,
+    Option<"tileFeatures", "tile-features", "int64_t", "1",
+           "Features that any tile of the target holds together: an epilogue that needs no more costs no tiles">,
     Option<"workers", "workers", "int64_t", "8", "Parallel workers that costs are estimated for">,
     Option<"launchNs", "launch-ns", "int64_t", "5000", "Cost of one more launch (barrier), in nanoseconds">,
     Option<"flopsPerNs", "flops-per-ns", "int64_t", "32", "Element-wise floating-point operations of one worker in a nanosecond">,
