@@ -1,8 +1,8 @@
 //===- CudaAttentionTemplate.cpp - attention over paged state ----------------===//
 //
-// Steps of few tokens: attention_decode.cuh, which splits each sequence's context over blocks and, where the group says so,
-// finishes queries and keys (norms, RoPE) and appends to the pages itself. Longer steps: attention_prefill.cuh, over tiles of
-// queries that are final, with the step's keys and values in the pages.
+// Steps of few tokens: attention_decode.cuh, which splits each sequence's context over blocks and, where the group says
+// so, finishes queries and keys (norms, RoPE) and appends to the pages itself. Longer steps: attention_prefill.cuh,
+// over tiles of queries that are final, with the step's keys and values in the pages.
 //
 //===------------------------------------------------------------------------===//
 #include "CudaPrinter.h"
@@ -33,7 +33,7 @@ struct Shape {
   int64_t decodeRowBlocks() const { return llvm::divideCeil(group, 16); }
   int64_t decodeThreads() const { return width <= 128 ? 128 : 96; }
   int64_t decodeShared() const {
-    int64_t slot = 16 * width * 2, slots = std::min<int64_t>(std::max<int64_t>(16384 / slot, 3), 8);
+    int64_t slot = 16 * width * 2, slots = width <= 96 ? std::clamp<int64_t>(16384 / slot, 3, 8) : 3;
     return decodeThreads() / 32 * slots * slot + (width <= 96 ? 0 : slot);
   }
   int64_t prefillRows() const { return width <= 128 ? 128 : 64; }
@@ -80,7 +80,8 @@ public:
       stage.name = "prefill";
       stage.tiles = tiles * shape.kvHeads;
       for (int64_t arch : {80, 90, 100})
-        stage.launches.push_back(CudaLaunchAttr::get(group.getContext(), arch, 128, shape.prefillShared(arch == 90), 0));
+        stage.launches.push_back(
+            CudaLaunchAttr::get(group.getContext(), arch, 128, shape.prefillShared(arch == 90), 0));
       plan.stages.push_back(stage.get(group.getContext()));
       return plan;
     }
@@ -92,7 +93,8 @@ public:
       span = std::min<int64_t>(span, window.getTokens() + 64);
     const int64_t queryTiles = Shape::tiles(bucket.getTokens(), bucket.getSequences(), shape.decodeTileTokens());
     // Chunks of whole pages such that a full context fills the GPU; a window only ever touches a few of them.
-    int64_t wanted = std::max<int64_t>(1, kWantedBlocks / (std::min(queryTiles, bucket.getSequences()) * shape.kvHeads));
+    int64_t wanted =
+        std::max<int64_t>(1, kWantedBlocks / (std::min(queryTiles, bucket.getSequences()) * shape.kvHeads));
     int64_t chunk = std::max<int64_t>(64, llvm::alignTo(llvm::divideCeil(span, wanted), 64));
     int64_t splits = llvm::divideCeil(context, chunk);
     stage.name = "decode";
@@ -126,12 +128,12 @@ public:
     if (auto mask = dyn_cast<WindowAttr>(op.getMask()))
       window = mask.getTokens();
     writer.line(formatv("static constexpr int kWindow = {0};", window));
-    writer.line(formatv("static constexpr float kScale = {0}, kSoftCap = 0.0f;",
-                        cudaFloat(op.getScale().convertToFloat())));
+    writer.line(
+        formatv("static constexpr float kScale = {0}, kSoftCap = 0.0f;", cudaFloat(op.getScale().convertToFloat())));
     writer.line("static constexpr bool kSinks = false;");
     if (decode)
-      writer.line(formatv("static constexpr int kSplits = {0}, kChunk = {1};", kernel.get("splits"),
-                          kernel.get("chunk")));
+      writer.line(
+          formatv("static constexpr int kSplits = {0}, kChunk = {1};", kernel.get("splits"), kernel.get("chunk")));
     writer.close(";");
     StringRef tile = decode ? "mili::DecodeTile<Config>" : "mili::PrefillTile<Config>";
     writer.line(formatv("static_assert({0}::kThreads == {1} && {0}::kSharedBytes <= {2});", tile,
@@ -171,16 +173,17 @@ public:
       construct = "{" + printer.params().input(op.getQuery()).str() + (rest == "}" ? "" : ", ") + rest;
     }
 
-    writer.open(formatv("extern \"C\" __global__ __launch_bounds__({0}::kThreads, {0}::kMinBlocks) void MILI_KERNEL({1})",
-                        tile, printer.params().declaration()));
+    writer.open(
+        formatv("extern \"C\" __global__ __launch_bounds__({0}::kThreads, {0}::kMinBlocks) void MILI_KERNEL({1})", tile,
+                printer.params().declaration()));
     if (decode)
       writer.line(formatv("mili::attention_decode<Config>(batch, Source{0}, {1}, nullptr, {2}, {3}, {4}, blockIdx.x);",
                           construct, printer.params().input(state), printer.params().output(),
                           kernel.get("scratch") ? "scratch" : "nullptr",
                           kernel.get("counters") ? "counters" : "nullptr"));
     else
-      writer.line(formatv("mili::attention_prefill<Config>(batch, Source{0}, {1}, nullptr, {2}, blockIdx.x);", construct,
-                          printer.params().input(state), printer.params().output()));
+      writer.line(formatv("mili::attention_prefill<Config>(batch, Source{0}, {1}, nullptr, {2}, blockIdx.x);",
+                          construct, printer.params().input(state), printer.params().output()));
     writer.close();
     return success();
   }

@@ -5,7 +5,7 @@
 // RUN: mili-opt %t/layout.mlir --verify-diagnostics --mili-codegen-select-kernels
 
 //--- target.mlir
-// expected-error @below {{mili-codegen-select-kernels: no kernels for target 'abacus'; there is: cpu}}
+// expected-error @below {{mili-codegen-select-kernels: no kernels for target 'abacus'; there are: cpu, cuda}}
 module {
 }
 

@@ -126,7 +126,7 @@ TEST_F(WeightPacker, JoinsRangesOfPiecesAndInterleavesRuns) {
     for (int64_t r = 0; r < 40; ++r)
       rows.push_back(b.data() + r * rowBytes);
     std::vector<std::byte> packed;
-    Status status = pack(model, {{{"a", 3, 30}, {"b", 0, -1}}, 0, format, 67, columns, true}, &packed);
+    Status status = pack(model, {{{"a", 3, 30}, {"b", 0, -1}}, 0, format, 67, columns, Packing::kPanels}, &packed);
     ASSERT_TRUE(status.ok()) << status.to_string();
     EXPECT_TRUE(packed == expected_panels(format, columns, rows));
 
@@ -136,12 +136,12 @@ TEST_F(WeightPacker, JoinsRangesOfPiecesAndInterleavesRuns) {
       for (const auto *piece : {&a, &b})
         for (int64_t r = 0; r < 8; ++r)
           rows.push_back(piece->data() + (run * 8 + r) * rowBytes);
-    status = pack(model, {{{"a"}, {"b"}}, 8, format, 80, columns, true}, &packed);
+    status = pack(model, {{{"a"}, {"b"}}, 8, format, 80, columns, Packing::kPanels}, &packed);
     ASSERT_TRUE(status.ok()) << status.to_string();
     EXPECT_TRUE(packed == expected_panels(format, columns, rows));
 
     // Row by row: the file's bytes.
-    status = pack(model, {{{"a"}}, 0, format, 40, columns, false}, &packed);
+    status = pack(model, {{{"a"}}, 0, format, 40, columns, Packing::kRowMajor}, &packed);
     ASSERT_TRUE(status.ok()) << status.to_string();
     EXPECT_TRUE(packed == a);
   }
@@ -159,11 +159,11 @@ TEST_F(WeightPacker, JoinsVectorsElementByElement) {
     for (const auto *piece : {&a, &b})
       for (int i = 0; i < 16; ++i)
         expected.push_back((*piece)[run * 16 + i]);
-  Status status = pack(model, {{{"a"}, {"b"}}, 4, TensorFormat::kF32, 1, 16, false}, &packed);
+  Status status = pack(model, {{{"a"}, {"b"}}, 4, TensorFormat::kF32, 1, 16, Packing::kRowMajor}, &packed);
   ASSERT_TRUE(status.ok()) << status.to_string();
   EXPECT_TRUE(packed == expected);
 
-  status = pack(model, {{{"a", 2, 5}}, 0, TensorFormat::kF32, 1, 3, false}, &packed);
+  status = pack(model, {{{"a", 2, 5}}, 0, TensorFormat::kF32, 1, 3, Packing::kRowMajor}, &packed);
   ASSERT_TRUE(status.ok()) << status.to_string();
   EXPECT_TRUE(packed == std::vector<std::byte>(a.begin() + 8, a.begin() + 20));
 }
@@ -172,13 +172,13 @@ TEST_F(WeightPacker, RefusesByName) {
   FakeModel model;
   std::mt19937 random(5);
   model.add("a", TensorFormat::kF32, {4, 8}, testing::random_rows(TensorFormat::kF32, 4, 8, random));
-  EXPECT_EQ(pack(model, {{{"gone"}}, 0, TensorFormat::kF32, 4, 8, true}, nullptr).message(),
+  EXPECT_EQ(pack(model, {{{"gone"}}, 0, TensorFormat::kF32, 4, 8, Packing::kPanels}, nullptr).message(),
             "tensor 'gone' is not in the model");
-  EXPECT_EQ(pack(model, {{{"a"}}, 0, TensorFormat::kBF16, 4, 8, true}, nullptr).message(),
+  EXPECT_EQ(pack(model, {{{"a"}}, 0, TensorFormat::kBF16, 4, 8, Packing::kPanels}, nullptr).message(),
             "tensor 'a' is f32, the plan expects bf16");
-  EXPECT_EQ(pack(model, {{{"a", 2, 5}}, 0, TensorFormat::kF32, 3, 8, true}, nullptr).message(),
+  EXPECT_EQ(pack(model, {{{"a", 2, 5}}, 0, TensorFormat::kF32, 3, 8, Packing::kPanels}, nullptr).message(),
             "tensor 'a' has no rows 2 to 5");
-  EXPECT_EQ(pack(model, {{{"a"}}, 0, TensorFormat::kF32, 5, 8, true}, nullptr).message(),
+  EXPECT_EQ(pack(model, {{{"a"}}, 0, TensorFormat::kF32, 5, 8, Packing::kPanels}, nullptr).message(),
             "'a': the pieces have 4 rows, the plan expects 5");
   EXPECT_FALSE(std::filesystem::exists(path_)) << "a failed plan leaves no file";
 }
@@ -193,7 +193,7 @@ TEST_F(WeightPacker, MemoryIsBounded) {
     return usage.ru_maxrss;  // KiB
   };
   const int64_t before = peak();
-  Status status = pack(model, {{{"big"}}, 0, TensorFormat::kBF16, 16384, 4096, true}, nullptr);
+  Status status = pack(model, {{{"big"}}, 0, TensorFormat::kBF16, 16384, 4096, Packing::kPanels}, nullptr);
   ASSERT_TRUE(status.ok()) << status.to_string();
   EXPECT_GT(std::filesystem::file_size(path_), uint64_t{128} << 20);
   EXPECT_LE(model.largest_read(), uint64_t{16} << 20);

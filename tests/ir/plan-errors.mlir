@@ -108,7 +108,7 @@ module {
     mili.yield %y, %new : tensor<?x4xf32>, !mili.kv<heads = 1, k = 4, v = 4, f32>
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
-    // expected-error@+1 {{'mili_plan.launch' op expected 4 arguments for @k (one more with scratch), found 3}}
+    // expected-error@+1 {{'mili_plan.launch' op expected 4 arguments for @k (then scratch and counters, if any), found 3}}
     mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<readwrite @kv>] bytes 0 flops 0
   }
 }
@@ -268,7 +268,7 @@ module {
     mili.yield %y, %new : tensor<?x4xf32>, !mili.kv<heads = 1, k = 4, v = 4, f32>
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
-    // expected-error@+1 {{'mili_plan.launch' op expected scratch in the arena as argument #4, found #mili_plan.weight_ref<@w>}}
+    // expected-error@+1 {{'mili_plan.launch' op expected scratch in the arena, then counters, as the arguments after #3, found #mili_plan.weight_ref<@w>}}
     mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>, #mili_plan.weight_ref<@w>] bytes 0 flops 0
   }
 }

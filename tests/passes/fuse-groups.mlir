@@ -63,7 +63,9 @@ module {
   // SOME: mili.group "layers.0.attn.qkv" hero "mili.linear"
   // SOME-NOT: mili.kv_append
   // SOME: mili.yield
-  // SOME: mili.group "layers.0.attn.append" hero "mili.kv_append"
+  // SOME: mili.group "layers.0.attn.core" hero "mili.attention"
+  // SOME: mili.kv_append
+  // SOME-NEXT: mili.attention
   // SOME: mili.group "layers.0.mlp.gate_up" hero "mili.linear"
   // SOME: mili.split
   // SOME-NEXT: mili.yield

@@ -61,7 +61,7 @@ func.func @f(%t: tensor<?xi32>) -> tensor<?x8xf32>
 }
 
 //--- returns.mlir
-// expected-error @below {{mili-memory-plan: expected one returned value, the logits that a group computes, found 2 values}}
+// expected-error @below {{mili-memory-plan: expected to return the logits that a group computes, and perhaps the tokens sampled from them, found 2 values}}
 func.func @f(%t: tensor<?xi32>) -> (tensor<?x8xf32>, tensor<?x8xf32>)
     attributes {mili.bucket = #mili.bucket<tokens = 1, sequences = 1, logit_rows = 1>} {
   %e = mili.weight "e" layout "rows" : tensor<16x8xf32>

@@ -83,7 +83,7 @@ std::vector<std::byte> ToyPlan::meta() const {
     std::string name(1, 't');
     name += std::to_string(bucket.tokens);
     bucket_records.push_back(plan::CreateBucketDirect(b, name.c_str(), bucket.tokens, bucket.sequences,
-                                                      bucket.logit_rows, bucket.arena_bytes, bucket.logits_offset,
+                                                      bucket.logit_rows, bucket.arena_bytes, bucket.logits_offset, -1,
                                                       &launches));
   }
   std::vector<flatbuffers::Offset<plan::Rank>> rank_records;
@@ -103,7 +103,7 @@ std::vector<std::byte> ToyPlan::meta() const {
   auto model = plan::CreateModelDirect(b, "toy", "toy", vocab, 1, table.size(), 1000);
   auto generation = plan::CreateGeneration(b, b.CreateVector(eos), bos, 0, 0, top_p, 0, 1);
   auto figures = plan::CreateMemory(b, memory.weights, memory.arena, memory.kv, memory.tables, memory.worker_scratch,
-                                   memory.counters);
+                                    memory.counters);
   auto root = plan::CreatePlan(b, b.CreateString("mili test"), model, target_record, plan::Dtype::F32, requests,
                                context, kv_pages, b.CreateVector(weight_records), b.CreateVector(state_records),
                                b.CreateVector(kernel_records), b.CreateVector(rank_records), generation, figures);

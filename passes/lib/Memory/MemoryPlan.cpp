@@ -236,7 +236,8 @@ LogicalResult MemoryPlan::analyze(BucketPlan &plan) {
   }
   auto returned = function.getBody().front().getTerminator()->getOperands();
   if (returned.empty() || returned.size() > 2 ||
-      !llvm::all_of(returned, [&](Value value) { return plan.bufferOf.contains(value); }))
+      !llvm::all_of(returned, [&](Value value) { return plan.bufferOf.contains(value); }) ||
+      (returned.size() == 2 && !cast<RankedTensorType>(returned.back().getType()).getElementType().isInteger(32)))
     return function.emitError("mili-memory-plan: expected to return the logits that a group computes, and perhaps the "
                               "tokens sampled from them, found ")
            << returned.size() << " values";

@@ -39,14 +39,19 @@ struct DecodeTile {
   /// Keys of a slice; a ring slot holds the keys or the values of one.
   static constexpr int kSliceKeys = 16;
   static constexpr int kSlotBytes = kSliceKeys * kDim * 2;
-  /// Slots of a warp's ring: about 16 KB, of which all but one are under way; several blocks share a multiprocessor.
-  static constexpr int kSlots = min_of(max_of(16384 / kSlotBytes, 3), 8);
+  /// Slots of a warp's ring, of which all but one are under way: about 16 KB; three of the wide heads' larger slots, so that
+  /// four blocks share a multiprocessor and 64 sequences of 8 KV heads are one wave of an H100.
+  static constexpr int kSlots = kDim <= 96 ? min_of(max_of(16384 / kSlotBytes, 3), 8) : 3;
   static constexpr int kRingBytes = kSlots * kSlotBytes;
   /// Dynamic shared memory.
   static constexpr int kSharedBytes = kWarps * kRingBytes + (kQueryInRegisters ? 0 : kSlotBytes);
   static_assert(kSharedBytes <= 98 * 1024, "fits every sm_80-class part");
   /// For __launch_bounds__: the registers leave room for this many blocks.
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  static constexpr int kMinBlocks = kDim <= 96 ? 3 : kDim <= 128 ? (Config::kSplits == 1 ? 4 : 3) : 2;
+#else
   static constexpr int kMinBlocks = kDim <= 96 ? 3 : 2;
+#endif
   /// f32 of one split's partial result: accumulators [kRows][kDim], then maxima [kRows], then sums [kRows].
   static constexpr int kPartialFloats = kRows * (kDim + 2);
 
