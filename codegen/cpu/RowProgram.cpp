@@ -28,7 +28,6 @@ KernelArguments::KernelArguments(Block &body) {
     results.push_back(isState(value.getType()) ? ~0u : count++);
 }
 
-
 static bool isActivation(Value value) {
   auto tensor = dyn_cast<RankedTensorType>(value.getType());
   return tensor && tensor.getRank() == 2 && tensor.isDynamicDim(0);

@@ -1,8 +1,8 @@
 //===- CudaLinearTemplate.cpp - products and logits --------------------------===//
 //
-// Up to 4 rows: matrix-vector products (gemv.cuh), which read the input and a fused norm themselves. More rows: tensor cores
-// (gemm.cuh) on an input that lies in memory as rows of bf16; a fused input, and the wanted rows of the head, are gathered
-// first by a stage of their own.
+// Up to 4 rows: matrix-vector products (gemv.cuh), which read the input and a fused norm themselves. More rows: tensor
+// cores (gemm.cuh) on an input that lies in memory as rows of bf16; a fused input, and the wanted rows of the head, are
+// gathered first by a stage of their own.
 //
 // Tiles are chosen by a model of one multiprocessor (chooseTiles).
 //
@@ -98,8 +98,8 @@ Tiles chooseTiles(const Product &product, int64_t rows) {
         // multiprocessor, partial results out and in again among them.
         const auto area = static_cast<double>(tileFeatures * tileRows);
         const double compute = static_cast<double>(tileFeatures * std::max<int64_t>(tileRows, 32) * 64) / 2048.0;
-        const double together =
-            std::min(static_cast<double>(candidate.blocksPerSm), static_cast<double>(tiles * splits) / kMultiprocessors);
+        const double together = std::min(static_cast<double>(candidate.blocksPerSm),
+                                         static_cast<double>(tiles * splits) / kMultiprocessors);
         const double copy = static_cast<double>(stage) / std::min(45.0, 26.0 * std::max(1.0, together));
         const double parts = splits > 1 ? 8.0 * area : 0.0;
         const double finish = 700.0 + area / 32.0 + parts / 45.0;
@@ -277,7 +277,8 @@ private:
       return failure();
     writer.open("struct Config");
     writer.line(formatv("static constexpr int kDepth = {0}, kThreads = {1};", product.depth, kernel.get("threads")));
-    writer.line(formatv("static constexpr bool kWanted = {0}, kRowsAreWanted = {0};", product.wanted ? "true" : "false"));
+    writer.line(
+        formatv("static constexpr bool kWanted = {0}, kRowsAreWanted = {0};", product.wanted ? "true" : "false"));
     writer.close(";");
     writer.blank();
     writer.open(formatv("extern \"C\" __global__ __launch_bounds__({0}) void MILI_KERNEL({1})", kernel.get("threads"),
@@ -306,16 +307,13 @@ private:
     writer.open(formatv("extern \"C\" __global__ __launch_bounds__(mili::gemm_threads<Config>(), "
                         "mili::gemm_blocks({0})) void MILI_KERNEL({1})",
                         kernel.get("blocks"), printer.params().declaration()));
-    std::string input = kernel.get("gathered")
-                            ? std::string("reinterpret_cast<const mili::bf16 *>(scratch)")
-                            : printer.params().input(product.input).str();
-    std::string partials = kernel.get("splits") > 1
-                               ? formatv("scratch + {0}", kernel.get("input_bytes") / 4).str()
-                               : std::string("nullptr");
+    std::string input = kernel.get("gathered") ? std::string("reinterpret_cast<const mili::bf16 *>(scratch)")
+                                               : printer.params().input(product.input).str();
+    std::string partials = kernel.get("splits") > 1 ? formatv("scratch + {0}", kernel.get("input_bytes") / 4).str()
+                                                    : std::string("nullptr");
     writer.line(formatv("mili::gemm<Config>(batch, {0}, {1}, {2}, {3}, {4}, {5}, {6});",
                         printer.params().input(storedWeight(product.weight)), input, printer.params().map(0),
-                        printer.params().map(1), *epilogue, partials,
-                        kernel.get("counters") ? "counters" : "nullptr"));
+                        printer.params().map(1), *epilogue, partials, kernel.get("counters") ? "counters" : "nullptr"));
     writer.close();
     return success();
   }

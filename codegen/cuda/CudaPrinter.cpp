@@ -12,7 +12,8 @@ using llvm::formatv;
 
 bool mlir::mili::codegen::isKernelArgument(Value argument) {
   auto tensor = dyn_cast<RankedTensorType>(argument.getType());
-  bool tokens = isa<BlockArgument>(argument) && tensor && tensor.getRank() == 1 && tensor.getElementType().isInteger(32);
+  bool tokens =
+      isa<BlockArgument>(argument) && tensor && tensor.getRank() == 1 && tensor.getElementType().isInteger(32);
   return !isa<BatchType>(argument.getType()) && !tokens;
 }
 
@@ -168,15 +169,15 @@ LogicalResult CudaPrinter::stores(Functor &functor, Value value, const Unit &uni
         array = formatv("reinterpret_cast<const float(&)[8]>({0}[{1}])", unit.array, part);
         feature = formatv("{0} + {1}", unit.feature, part);
       }
-      writer.line(formatv("mili::store_unit<{0}>({1} + row * {0}, {2}, {3});", width,
-                          functor.use(parameters.result(i)), feature, array));
+      writer.line(formatv("mili::store_unit<{0}>({1} + row * {0}, {2}, {3});", width, functor.use(parameters.result(i)),
+                          feature, array));
     }
   }
   return success();
 }
 
-LogicalResult CudaPrinter::epilogueOps(Functor &functor, DenseMap<Value, Unit> units,
-                                       llvm::DenseSet<Operation *> &done, Block::iterator from) {
+LogicalResult CudaPrinter::epilogueOps(Functor &functor, DenseMap<Value, Unit> units, llvm::DenseSet<Operation *> &done,
+                                       Block::iterator from) {
   auto declare = [&](Value value, int64_t width) {
     std::string name = writer.unique(writer.name(value, "y"));
     writer.line(formatv("float {0}[{1}];", name, width));
@@ -209,12 +210,11 @@ LogicalResult CudaPrinter::epilogueOps(Functor &functor, DenseMap<Value, Unit> u
         return unit;
       }
       for (int64_t part = 0; part < like.width; part += 8)
-        writer.line(formatv("mili::load_unit<{0}>({1}, {2} + row * {0}, {3});", width,
-                            like.width == 8
-                                ? unit.array
-                                : formatv("reinterpret_cast<float(&)[8]>({0}[{1}])", unit.array, part).str(),
-                            functor.use(parameters.input(operand)),
-                            part ? formatv("{0} + {1}", like.feature, part).str() : like.feature));
+        writer.line(formatv(
+            "mili::load_unit<{0}>({1}, {2} + row * {0}, {3});", width,
+            like.width == 8 ? unit.array : formatv("reinterpret_cast<float(&)[8]>({0}[{1}])", unit.array, part).str(),
+            functor.use(parameters.input(operand)),
+            part ? formatv("{0} + {1}", like.feature, part).str() : like.feature));
       return unit;
     };
     for (Value operand : op.getOperands())
@@ -248,8 +248,8 @@ LogicalResult CudaPrinter::epilogueOps(Functor &functor, DenseMap<Value, Unit> u
             .Case<GatedOp>([&](GatedOp gated) {
               Unit g = unitOfOperand(gated.getGate()), u = unitOfOperand(gated.getUp());
               Unit y{declare(gated.getResult(), g.width), g.feature, g.width};
-              loop(g.width,
-                   formatv("{0}[i] = {1} * {2}[i];", y.array, activation(gated.getFunction(), g.array + "[i]"), u.array));
+              loop(g.width, formatv("{0}[i] = {1} * {2}[i];", y.array, activation(gated.getFunction(), g.array + "[i]"),
+                                    u.array));
               units[gated.getResult()] = y;
               return success();
             })
@@ -305,9 +305,10 @@ FailureOr<std::string> CudaPrinter::epilogue(Value value, int64_t unit) {
   Fetches fetches;
   fetched = &fetches;
   writer.line("struct Operands;");
-  writer.open(formatv("MILI_MEMBER void operator()(const float (&{0})[{1}], const Operands &operands, mili::int64_t row, "
-                      "int feature) const",
-                      array, unit));
+  writer.open(
+      formatv("MILI_MEMBER void operator()(const float (&{0})[{1}], const Operands &operands, mili::int64_t row, "
+              "int feature) const",
+              array, unit));
   DenseMap<Value, Unit> units;
   Unit start{array, "feature", unit};
   // A product adds its bias before anything else.
@@ -372,8 +373,7 @@ FailureOr<std::string> CudaPrinter::input(Value operand) {
   writer.line("// What the product reads, eight elements of a row.");
   writer.open("struct " + name);
   writer.line(formatv("static constexpr bool kNorm = {0};", norm ? "true" : "false"));
-  writer.line(
-      formatv("static constexpr float kEps = {0};", cudaFloat(norm ? norm.getEps().convertToFloat() : 0.0f)));
+  writer.line(formatv("static constexpr float kEps = {0};", cudaFloat(norm ? norm.getEps().convertToFloat() : 0.0f)));
   writer.open("MILI_MEMBER void load(float (&v)[8], mili::int64_t row, int k) const");
   unsigned temporaries = 0;
   std::function<LogicalResult(Value, std::string)> load = [&](Value value, std::string to) -> LogicalResult {
@@ -534,9 +534,9 @@ LogicalResult CudaPrinter::rows() {
                 state = before.getKv();
               std::string key = source(append.getKey()), value = source(append.getValue());
               for (bool isValue : {false, true})
-                writer.line(formatv("mili::append_row<{0}, {1}, {2}, {3}>(team, batch, {4}, token, {5});", kv.getHeads(),
-                                    kv.getK(), kv.getV(), isValue ? "true" : "false", parameters.input(state),
-                                    isValue ? value : key));
+                writer.line(formatv("mili::append_row<{0}, {1}, {2}, {3}>(team, batch, {4}, token, {5});",
+                                    kv.getHeads(), kv.getK(), kv.getV(), isValue ? "true" : "false",
+                                    parameters.input(state), isValue ? value : key));
               return success();
             })
             .Case<AddOp>([&](AddOp add) {
@@ -548,8 +548,7 @@ LogicalResult CudaPrinter::rows() {
             .Case<ScaleOp>([&](ScaleOp scale) {
               std::string a = source(scale.getInput()), to = buffer(scale.getResult());
               writer.line(formatv("mili::map_row<{0}>(team, {1}, [&](int i) {{ return {2}[i] * {3}; });",
-                                  featuresOf(scale.getResult()), to, a,
-                                  cudaFloat(scale.getFactor().convertToFloat())));
+                                  featuresOf(scale.getResult()), to, a, cudaFloat(scale.getFactor().convertToFloat())));
               return success();
             })
             .Case<ActivationOp>([&](ActivationOp act) {
@@ -569,9 +568,10 @@ LogicalResult CudaPrinter::rows() {
               for (auto [i, piece] : llvm::enumerate(split.getResults())) {
                 std::string to = buffer(piece);
                 if (int64_t run = split.getInterleave())
-                  writer.line(formatv("mili::map_row<{0}>(team, {1}, [&](int i) {{ return {2}[i / {3} * {4} + {5} + i % "
-                                      "{3}]; });",
-                                      featuresOf(piece), to, from, run, 2 * run, i * run));
+                  writer.line(
+                      formatv("mili::map_row<{0}>(team, {1}, [&](int i) {{ return {2}[i / {3} * {4} + {5} + i % "
+                              "{3}]; });",
+                              featuresOf(piece), to, from, run, 2 * run, i * run));
               }
               return success();
             })

@@ -1,8 +1,8 @@
 //===- CudaPrinter.h - the ops of a group around its hero, in C++ -*- C++ -*-===//
 //
 // One printer for the three places where fused ops run: on a unit of consecutive features in registers (epilogues of
-// products), on eight elements on their way in (inputs of products), and on a row or a head in shared memory (row kernels,
-// attention's queries and keys). An op that it does not know is a located diagnostic.
+// products), on eight elements on their way in (inputs of products), and on a row or a head in shared memory (row
+// kernels, attention's queries and keys). An op that it does not know is a located diagnostic.
 //
 //===------------------------------------------------------------------------===//
 #ifndef MILI_CODEGEN_CUDA_CUDAPRINTER_H
@@ -68,8 +68,8 @@ public:
 
   KernelParameters &params() { return parameters; }
 
-  /// struct Epilogue: what follows from `value` (the hero's result) on `unit` consecutive features. Returns the expression
-  /// that constructs it.
+  /// struct Epilogue: what follows from `value` (the hero's result) on `unit` consecutive features. Returns the
+  /// expression that constructs it.
   FailureOr<std::string> epilogue(Value value, int64_t unit);
   /// struct Input: rows of the hero's operand. Returns the expression that constructs it.
   FailureOr<std::string> input(Value operand);
@@ -80,8 +80,8 @@ public:
   /// Features of a unit: 16 where gate and up alternate in runs of 8.
   static int64_t unitOf(Value value);
 
-  /// Statements that compute everything in the block, on whole rows in shared memory. They use `team`, `shared` (floats),
-  /// `row` and `token`.
+  /// Statements that compute everything in the block, on whole rows in shared memory. They use `team`, `shared`
+  /// (floats), `row` and `token`.
   LogicalResult rows();
 
   /// Statements of a functor that put head `head` of `operand` into `row` by one warp: loads, norms and rotates.

@@ -69,7 +69,8 @@ FailureOr<CudaProgram> mlir::mili::codegen::emitCudaProgram(ModuleOp planModule)
                              static_cast<unsigned>(stages.size())};
       if (failed(emitter->emit(writer, description)))
         return failure();
-      std::string unit = addUnit(baseName(kernel.getSymName(), stage), writer.finish(describe(kernel, stage, stages.size())));
+      std::string unit =
+          addUnit(baseName(kernel.getSymName(), stage), writer.finish(describe(kernel, stage, stages.size())));
       program.symbols[kernel.getSymName().str()].push_back(unit);
     }
   }
@@ -85,7 +86,8 @@ FailureOr<CudaProgram> mlir::mili::codegen::emitCudaProgram(ModuleOp planModule)
   addUnit("mili_read_bytes",
           "// Reads `count` vectors of 16 bytes: the ceiling of everything that is bound by memory.\n"
           "#include \"mili/device/common.cuh\"\n\n"
-          "extern \"C\" __global__ __launch_bounds__(512) void MILI_KERNEL(const mili::Vector16 *data, unsigned long count,\n"
+          "extern \"C\" __global__ __launch_bounds__(512) void MILI_KERNEL(const mili::Vector16 *data, unsigned long "
+          "count,\n"
           "                                                                unsigned *out) {\n"
           "  unsigned bits = 0;\n"
           "  const unsigned long stride = gridDim.x * 512ul;\n"

@@ -101,7 +101,8 @@ private:
     if (failed(input))
       return failure();
     writer.open("struct Config");
-    writer.line(formatv("static constexpr int kDepth = {0}, kThreads = {1};", featuresOf(result), kernel.get("threads")));
+    writer.line(
+        formatv("static constexpr int kDepth = {0}, kThreads = {1};", featuresOf(result), kernel.get("threads")));
     // Rows are the activation's own, whatever tokens they are of.
     writer.line(formatv("static constexpr bool kWanted = false, kRowsAreWanted = {0};",
                         kernel.stage.getPer() == RowCount::logit_rows ? "true" : "false"));

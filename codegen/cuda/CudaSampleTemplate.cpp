@@ -43,9 +43,10 @@ public:
     auto sample = cast<SampleOp>(kernel.getHeroOp());
     writer.open(formatv("extern \"C\" __global__ __launch_bounds__({0}) void MILI_KERNEL({1})", kThreads,
                         printer.params().declaration()));
-    writer.line(formatv("mili::sample<{0}, {1}, {2}>(batch, {3}, {4}, reinterpret_cast<mili::Best *>(scratch), counters);",
-                        featuresOf(sample.getLogits()), kernel.get("parts"), kThreads,
-                        printer.params().input(sample.getLogits()), printer.params().result(0)));
+    writer.line(
+        formatv("mili::sample<{0}, {1}, {2}>(batch, {3}, {4}, reinterpret_cast<mili::Best *>(scratch), counters);",
+                featuresOf(sample.getLogits()), kernel.get("parts"), kThreads,
+                printer.params().input(sample.getLogits()), printer.params().result(0)));
     writer.close();
     return success();
   }

@@ -32,7 +32,8 @@ struct SelectKernels : impl::SelectKernelsBase<SelectKernels> {
   void runOnOperation() override {
     KernelRegistry *registry = KernelRegistry::forTarget(target);
     if (!registry) {
-      getOperation().emitError("mili-codegen-select-kernels: no kernels for target '") << target << "'; there are: cpu, cuda";
+      getOperation().emitError("mili-codegen-select-kernels: no kernels for target '")
+          << target << "'; there are: cpu, cuda";
       return signalPassFailure();
     }
     // One weight of the plan may be an op in each bucket's function: layouts are chosen by what it is.

@@ -4,10 +4,10 @@
 #include "WeightPacker.h"
 #include "mili/Codegen/WeightLayout.h"
 #include "mili/IR/MiliPlan.h"
+#include "mili/runtime/hash.h"
 #include "mili/runtime/plan.h"
 #include "mili/schema/cuda_generated.h"
 #include "mili/schema/plan_generated.h"
-#include "mili/runtime/hash.h"
 
 #include "mlir/IR/SymbolTable.h"
 #include "llvm/ADT/DenseMap.h"
@@ -240,11 +240,10 @@ void PlanRecords::build(const codegen::PlanTarget &target, ArrayRef<uint32_t> se
                                                  maps.empty() ? nullptr : &maps));
     }
     BucketAttr bounds = bucket.getBucket();
-    buckets.push_back(fbs::CreateBucketDirect(builder, bucket.getSymName().str().c_str(), bounds.getTokens(),
-                                              bounds.getSequences(), bounds.getLogitRows(), bucket.getArena(),
-                                              bucket.getLogits(),
-                                              bucket.getSampled() ? static_cast<int64_t>(*bucket.getSampled()) : -1,
-                                              &launches));
+    buckets.push_back(
+        fbs::CreateBucketDirect(builder, bucket.getSymName().str().c_str(), bounds.getTokens(), bounds.getSequences(),
+                                bounds.getLogitRows(), bucket.getArena(), bucket.getLogits(),
+                                bucket.getSampled() ? static_cast<int64_t>(*bucket.getSampled()) : -1, &launches));
   }
   std::vector<flatbuffers::Offset<fbs::Function>> functions = {fbs::CreateFunctionDirect(builder, "forward", &buckets)};
   std::vector<flatbuffers::Offset<fbs::Rank>> ranks = {fbs::CreateRankDirect(builder, &functions)};
@@ -274,8 +273,7 @@ void PlanRecords::build(const codegen::PlanTarget &target, ArrayRef<uint32_t> se
   auto planRecord = fbs::CreatePlan(
       builder, builder.CreateString("mili " MILI_VERSION), modelRecord, targetRecord, activation, figure("requests"),
       figure("context"), figure("kv_pages"), builder.CreateVector(weights), builder.CreateVector(states),
-      builder.CreateVector(kernels), builder.CreateVector(ranks), generation, memoryRecord,
-      synthetic);
+      builder.CreateVector(kernels), builder.CreateVector(ranks), generation, memoryRecord, synthetic);
   fbs::FinishPlanBuffer(builder, planRecord);
 }
 
@@ -305,14 +303,12 @@ static std::string packCubins(const codegen::CudaCubins &cubins, uint64_t source
     auto name = builder.CreateString(unit);
     records.push_back(fbs::CreateCubin(builder, name, bytes));
   }
-  builder.Finish(
-      fbs::CreateCubinsDirect(builder, cubins.arch.c_str(), cubins.nvrtc.c_str(), sourceHash, &records));
+  builder.Finish(fbs::CreateCubinsDirect(builder, cubins.arch.c_str(), cubins.nvrtc.c_str(), sourceHash, &records));
   return {reinterpret_cast<const char *>(builder.GetBufferPointer()), builder.GetSize()};
 }
 
 Status mlir::mili::codegen::writePlan(ModuleOp module, const PlanTarget &target, const ::mili::ModelFile &model,
-                                      const std::string &path,
-                                      const PackProgress &progress) {
+                                      const std::string &path, const PackProgress &progress) {
   if (!module->hasAttr(plan::MiliPlanDialect::getMemoryAttrName()))
     return ::mili::failed_precondition("the module has no memory plan; run mili-memory-plan first");
   PlanRecords records(module, model);
@@ -331,11 +327,10 @@ Status mlir::mili::codegen::writePlan(ModuleOp module, const PlanTarget &target,
     ::mili::RunningHash hash;
     hash.update(bytes);
     for (const CudaCubins &cubins : target.cubins)
-      MILI_RETURN_IF_ERROR(
-          writer
-              .add_section(::mili::SectionKind::kCubins,
-                           std::as_bytes(std::span<const char>(packCubins(cubins, hash.digest()))))
-              .status());
+      MILI_RETURN_IF_ERROR(writer
+                               .add_section(::mili::SectionKind::kCubins,
+                                            std::as_bytes(std::span<const char>(packCubins(cubins, hash.digest()))))
+                               .status());
   }
   records.build(target, sections);
   MILI_RETURN_IF_ERROR(writer.add_section(::mili::SectionKind::kMeta, records.bytes()).status());

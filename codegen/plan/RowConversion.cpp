@@ -8,7 +8,8 @@
 namespace mili {
 namespace {
 
-template <typename T> T read(const std::byte *from) {
+template <typename T>
+T read(const std::byte *from) {
   T value;
   std::memcpy(&value, from, sizeof(T));
   return value;

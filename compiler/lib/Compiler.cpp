@@ -123,8 +123,7 @@ StatusOr<std::vector<mlir::mili::codegen::CudaCubins>> compileCubins(const mlir:
     if (!list.empty())
       return nvrtc.status().with_context("--target " + options.target);
     if (hooks.warning)
-      hooks.warning("the plan carries no compiled kernels, the runtime will compile them: " +
-                    nvrtc.status().message());
+      hooks.warning("the plan carries no compiled kernels, the runtime will compile them: " + nvrtc.status().message());
     return result;
   }
   std::vector<cuda::SourceText> headers, units;

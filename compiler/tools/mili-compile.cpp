@@ -79,11 +79,13 @@ int main(int argc, char **argv) {
   app.set_version_flag("--version", "mili-compile " MILI_VERSION);
   app.add_option("MODEL", options.model, "a .gguf file, or a folder with config.json and safetensors")->required();
   app.add_option("-o,--output", options.output, "the plan to write (.mili)");
-  app.add_option("--target", options.target,
-                 "what the plan runs on: cpu, cuda (source, and images for sm_80, sm_90a, sm_100a), cuda:ARCH,... (images "
-                 "for these) or cuda:source")
+  app.add_option(
+         "--target", options.target,
+         "what the plan runs on: cpu, cuda (source, and images for sm_80, sm_90a, sm_100a), cuda:ARCH,... (images "
+         "for these) or cuda:source")
       ->capture_default_str();
-  app.add_option("--activation-dtype", options.activation_dtype, "element type of activations and of the KV cache [f32 on cpu, bf16 on cuda]")
+  app.add_option("--activation-dtype", options.activation_dtype,
+                 "element type of activations and of the KV cache [f32 on cpu, bf16 on cuda]")
       ->check(CLI::IsMember({"f32", "bf16"}));
   app.add_option("--requests", options.requests, "sequences that can be live at once")
       ->check(CLI::Range(1, 1024))

@@ -48,7 +48,7 @@ struct Engine::Impl {
   BucketBounds largest;
   BatchLayout layout;
   // Where the device's memory is not the host's.
-  std::unique_ptr<HostBuffer> mirror;       // of the tables
+  std::unique_ptr<HostBuffer> mirror;  // of the tables
   std::unique_ptr<HostBuffer> host_logits;
   std::unique_ptr<HostBuffer> sampled;             // [kDecodeLag][largest.logit_rows], where buckets sample
   std::vector<std::unique_ptr<Event>> sampled_at;  // [kDecodeLag]
@@ -109,8 +109,7 @@ Status Engine::Impl::prepare(const plan::Function &function, const Progress &pro
                     {}};
       if (planned->tensor_maps())
         for (const plan::TensorMap *map : *planned->tensor_maps())
-          launch.tensor_maps.push_back(
-              {map->arg(), map->box_rows(), map->box_columns(), map->rows(), map->columns()});
+          launch.tensor_maps.push_back({map->arg(), map->box_rows(), map->box_columns(), map->rows(), map->columns()});
       for (const plan::Arg *arg : *planned->args()) {
         DeviceAddress base = arena.address();
         if (arg->kind() == plan::ArgKind::Weight)
@@ -128,10 +127,10 @@ Status Engine::Impl::prepare(const plan::Function &function, const Progress &pro
     bucket.logits_offset = record->logits_offset();
     bucket.record = record;
     bucket.seconds.resize(launches.size());
-    MILI_ASSIGN_OR_RETURN(
-        bucket.list,
-        device->prepare(*module, launches, {bucket.bounds.tokens, bucket.bounds.sequences, bucket.bounds.logit_rows,
-                                            device->host_visible() ? nullptr : tables.address()}));
+    MILI_ASSIGN_OR_RETURN(bucket.list,
+                          device->prepare(*module, launches,
+                                          {bucket.bounds.tokens, bucket.bounds.sequences, bucket.bounds.logit_rows,
+                                           device->host_visible() ? nullptr : tables.address()}));
     largest.tokens = std::max(largest.tokens, bucket.bounds.tokens);
     largest.sequences = std::max(largest.sequences, bucket.bounds.sequences);
     largest.logit_rows = std::max(largest.logit_rows, bucket.bounds.logit_rows);
@@ -149,8 +148,8 @@ Status Engine::Impl::prepare(const plan::Function &function, const Progress &pro
     MILI_ASSIGN_OR_RETURN(mirror, device->allocate_host(layout.total));
     MILI_ASSIGN_OR_RETURN(host_logits,
                           device->allocate_host(static_cast<uint64_t>(largest.logit_rows * vocab) * sizeof(float)));
-    MILI_ASSIGN_OR_RETURN(sampled, device->allocate_host(static_cast<uint64_t>(kDecodeLag * largest.logit_rows) *
-                                                         sizeof(int32_t)));
+    MILI_ASSIGN_OR_RETURN(
+        sampled, device->allocate_host(static_cast<uint64_t>(kDecodeLag * largest.logit_rows) * sizeof(int32_t)));
     for (int64_t i = 0; i < kDecodeLag; ++i) {
       MILI_ASSIGN_OR_RETURN(auto event, device->create_event());
       sampled_at.push_back(std::move(event));

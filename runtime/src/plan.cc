@@ -207,10 +207,10 @@ StatusOr<Plan> Plan::verify(std::unique_ptr<Impl> impl, const PlanOptions &optio
   }
   if (Status status = verify_meta(impl->meta, impl->table); !status.ok())
     return status.with_context(impl->path);
-  auto inputs = memory_inputs(
-      *plan::GetPlan(impl->meta.data()),
-      plan::GetPlan(impl->meta.data())->synthetic() ? plan::GetPlan(impl->meta.data())->memory()->weights()
-                                                    : impl->weights.size());
+  auto inputs =
+      memory_inputs(*plan::GetPlan(impl->meta.data()), plan::GetPlan(impl->meta.data())->synthetic()
+                                                           ? plan::GetPlan(impl->meta.data())->memory()->weights()
+                                                           : impl->weights.size());
   if (!inputs.ok())
     return inputs.status().with_context(impl->path);
   MILI_ASSIGN_OR_RETURN(impl->memory, plan_memory(*inputs));

@@ -105,8 +105,8 @@ private:
       return data_loss(label + ": its launches are misaligned");
     uint32_t before = 0;
     for (const plan::CudaLaunch *launch : *kernel.cuda()) {
-      if (launch->arch() <= before || launch->threads() == 0 || launch->threads() > 1024 ||
-          launch->shared() > 232448 || launch->blocks_per_sm() > 32)
+      if (launch->arch() <= before || launch->threads() == 0 || launch->threads() > 1024 || launch->shared() > 232448 ||
+          launch->blocks_per_sm() > 32)
         return data_loss(label + ": " + num(launch->threads()) + " threads with " + num(launch->shared()) +
                          " bytes of shared memory on architecture " + num(launch->arch()) + " after " + num(before));
       before = launch->arch();

@@ -65,8 +65,8 @@ struct Session::Impl {
     }
   }
 
-  // Pages for `count` more tokens, of which the first to be written is this session's alone. `together`: one step writes
-  // them all, so that only a page that it leaves partly unwritten needs to be cleared of what it held before.
+  // Pages for `count` more tokens, of which the first to be written is this session's alone. `together`: one step
+  // writes them all, so that only a page that it leaves partly unwritten needs to be cleared of what it held before.
   Status reserve(size_t count, bool together = true) {
     SessionPool::Impl &shared = *pool.impl_;
     const size_t before = pages.size();
@@ -198,8 +198,7 @@ StatusOr<StepOutput> SessionPool::step(std::span<const SessionStep> items) {
 }
 
 Status SessionPool::decode(std::span<Session *const> sessions, std::span<const int32_t> tokens, int64_t steps,
-                           std::span<const float> temperature, std::span<const uint64_t> seed,
-                           const TokenSink &sink) {
+                           std::span<const float> temperature, std::span<const uint64_t> seed, const TokenSink &sink) {
   Engine &engine = impl_->engine;
   if (sessions.empty() || tokens.size() != sessions.size() || steps < 1)
     return invalid_argument("decoding takes one token of each of at least one session, found " +
@@ -214,8 +213,8 @@ Status SessionPool::decode(std::span<Session *const> sessions, std::span<const i
   for (size_t i = 0; i < sessions.size(); ++i) {
     Session::Impl &session = *sessions[i]->impl_;
     if (steps > engine.context() - sessions[i]->length())
-      return undo(resource_exhausted("a session of " + num(sessions[i]->length()) + " tokens cannot take " + num(steps) +
-                                     " more: the plan has a context of " + num(engine.context()) +
+      return undo(resource_exhausted("a session of " + num(sessions[i]->length()) + " tokens cannot take " +
+                                     num(steps) + " more: the plan has a context of " + num(engine.context()) +
                                      "; compile with a larger --context"));
     if (Status status = session.reserve(static_cast<size_t>(steps), /*together=*/false); !status.ok())
       return undo(status);

@@ -115,8 +115,8 @@ Status bench_generation(SessionPool &pool, int64_t depth, int64_t tokens, Row &r
   return ok_status();
 }
 
-// Query heads are not part of the plan's description; the first attention's own count is at its bucket's bound, for half
-// the context.
+// Query heads are not part of the plan's description; the first attention's own count is at its bucket's bound, for
+// half the context.
 double attention_flops(const Engine &engine, double tokens) {
   const plan::Plan &meta = engine.plan().meta();
   const plan::Function *function = meta.ranks()->Get(0)->functions()->Get(0);
@@ -186,18 +186,16 @@ std::string profile_table(const Engine &engine, const std::string &test, const D
   }
   std::vector<std::pair<std::string, Entry>> order(entries.begin(), entries.end());
   std::sort(order.begin(), order.end(), [](auto &a, auto &b) { return a.second.seconds > b.second.seconds; });
-  std::string text = fmt::format("{}: {:.3f} ms in kernels\n\n| kernel | calls | µs each | share | of read | of product |\n"
-                                 "|---|---:|---:|---:|---:|---:|\n",
-                                 test, 1e3 * total);
+  std::string text =
+      fmt::format("{}: {:.3f} ms in kernels\n\n| kernel | calls | µs each | share | of read | of product |\n"
+                  "|---|---:|---:|---:|---:|---:|\n",
+                  test, 1e3 * total);
   for (const auto &[name, entry] : order)
-    text += fmt::format("| {} | {} | {:.2f} | {:.1f}% | {:.0f}% | {:.0f}% |\n", name, entry.calls,
-                        1e6 * entry.seconds / entry.calls, 100 * entry.seconds / total,
-                        ceilings.read_bytes_per_second > 0
-                            ? 100 * entry.bytes / entry.seconds / ceilings.read_bytes_per_second
-                            : 0.0,
-                        ceilings.bf16_flops_per_second > 0
-                            ? 100 * entry.flops / entry.seconds / ceilings.bf16_flops_per_second
-                            : 0.0);
+    text += fmt::format(
+        "| {} | {} | {:.2f} | {:.1f}% | {:.0f}% | {:.0f}% |\n", name, entry.calls, 1e6 * entry.seconds / entry.calls,
+        100 * entry.seconds / total,
+        ceilings.read_bytes_per_second > 0 ? 100 * entry.bytes / entry.seconds / ceilings.read_bytes_per_second : 0.0,
+        ceilings.bf16_flops_per_second > 0 ? 100 * entry.flops / entry.seconds / ceilings.bf16_flops_per_second : 0.0);
   return text + "\n";
 }
 
@@ -213,18 +211,21 @@ int main(int argc, char **argv) {
   CudaOptions cuda;
   bool no_cubins = false, no_graphs = false;
   CLI::App app{"mili-bench: prompt (pp) and generation (tg) rates of a plan"};
-  app.footer("Examples:\n"
-             "  mili-bench smollm2.mili -p 512 -n 128 -t 2\n"
-             "  mili-bench llama.mili -p 512,2048 -n 128 -b 1,64 -d 512,1024 -o json > before.json\n"
-             "  mili-bench llama.mili -n 128 -d 512 --compare before.json --threshold 5\n\n"
-             "'of ceiling': a prompt's operations against the machine's bf16 matrix product, a generated token's bytes\n"
-             "(weights and state read) against its read bandwidth; both measured in the same run.");
+  app.footer(
+      "Examples:\n"
+      "  mili-bench smollm2.mili -p 512 -n 128 -t 2\n"
+      "  mili-bench llama.mili -p 512,2048 -n 128 -b 1,64 -d 512,1024 -o json > before.json\n"
+      "  mili-bench llama.mili -n 128 -d 512 --compare before.json --threshold 5\n\n"
+      "'of ceiling': a prompt's operations against the machine's bf16 matrix product, a generated token's bytes\n"
+      "(weights and state read) against its read bandwidth; both measured in the same run.");
   app.set_version_flag("--version", "mili-bench " MILI_VERSION);
   app.add_option("PLAN", plan_path, "a plan (.mili)")->required();
   app.add_option("-p", prompts, "prompt lengths to measure [512]")->delimiter(',')->check(CLI::Range(1, 1 << 24));
   app.add_option("-n", generations, "tokens to generate [128]")->delimiter(',')->check(CLI::Range(1, 1 << 24));
   app.add_option("-b", batches, "sequences that generate side by side [1]")->delimiter(',')->check(CLI::Range(1, 4096));
-  app.add_option("-d", depths, "tokens of context before generation [0]")->delimiter(',')->check(CLI::Range(0, 1 << 24));
+  app.add_option("-d", depths, "tokens of context before generation [0]")
+      ->delimiter(',')
+      ->check(CLI::Range(0, 1 << 24));
   app.add_option("-t,--threads", threads, "worker threads [physical cores]")->check(CLI::Range(1, 1024));
   app.add_option("-r", repeats, "repetitions, after one that is not counted")
       ->check(CLI::Range(1, 1000))
@@ -235,7 +236,8 @@ int main(int argc, char **argv) {
   app.add_flag("--no-graphs", no_graphs, "launch kernel by kernel");
   app.add_option("--kernel-cache", cuda.cache_dir, "folder of compiled kernels, or off");
   app.add_flag("--profile", profile, "after each test a table of its kernels");
-  app.add_option("--compare", compare, "a saved -o json; exits with 3 where a test is slower than there")->type_name("FILE");
+  app.add_option("--compare", compare, "a saved -o json; exits with 3 where a test is slower than there")
+      ->type_name("FILE");
   app.add_option("--threshold", threshold, "percent that --compare allows")->capture_default_str();
   try {
     app.parse(argc, argv);
@@ -291,8 +293,7 @@ int main(int argc, char **argv) {
   DeviceCeilings ceilings;
   auto measure_ceilings = [&] {
     if (workers > 0) {
-      ceilings.read_bytes_per_second =
-          std::max(ceilings.read_bytes_per_second, tools::measure_read_bandwidth(workers));
+      ceilings.read_bytes_per_second = std::max(ceilings.read_bytes_per_second, tools::measure_read_bandwidth(workers));
     } else if (auto measured = (*engine)->device().measure_ceilings(); measured.ok()) {
       ceilings.read_bytes_per_second = std::max(ceilings.read_bytes_per_second, measured->read_bytes_per_second);
       ceilings.bf16_flops_per_second = std::max(ceilings.bf16_flops_per_second, measured->bf16_flops_per_second);
@@ -403,8 +404,7 @@ int main(int argc, char **argv) {
     fmt::print("\n\n| test | ms a step | tokens/s | ± | of ceiling |\n|---|---:|---:|---:|---:|\n");
     for (const Row &row : rows)
       fmt::print("| {} | {:.4f} | {:.2f} | {:.2f} | {} |\n", row.test, 1e3 * row.mean_seconds() / row.steps,
-                 row.mean_rate(), row.deviation(),
-                 share(row) > 0 ? fmt::format("{:.1f}%", 100 * share(row)) : "");
+                 row.mean_rate(), row.deviation(), share(row) > 0 ? fmt::format("{:.1f}%", 100 * share(row)) : "");
   }
   if (profile)
     fmt::print("{}{}", format == "md" ? "\n" : "", format == "md" ? profiles : "");

@@ -1,12 +1,13 @@
 // The eleven golden models through the whole path: compiler, plan, engine; against transformers' float32 outputs.
 //
-// Bounds on the relative error (L2) of the logits: with f32 activations 1e-4 on every row (float32 arithmetic in another
-// order gives about 1e-6 here; a missing term, a wrong rope or mask gives more than 1e-2); with bf16 activations 2e-2 over
-// all rows of a test (rounding every activation of these models to bf16 gives at most 1.2e-2) and twice that on any one. Arg-max and generation must agree wherever transformers' own
-// lead of the best logit is above 1e-3 and 0.05.
+// Bounds on the relative error (L2) of the logits: with f32 activations 1e-4 on every row (float32 arithmetic in
+// another order gives about 1e-6 here; a missing term, a wrong rope or mask gives more than 1e-2); with bf16
+// activations 2e-2 over all rows of a test (rounding every activation of these models to bf16 gives at most 1.2e-2) and
+// twice that on any one. Arg-max and generation must agree wherever transformers' own lead of the best logit is above
+// 1e-3 and 0.05.
 //
-// Built twice: golden_test compiles the models for the CPU itself; golden_plans_test, free of LLVM, runs plans that were
-// compiled elsewhere (MILI_GOLDEN_PLANS/NAME.mili), so that a GPU machine needs no compiler.
+// Built twice: golden_test compiles the models for the CPU itself; golden_plans_test, free of LLVM, runs plans that
+// were compiled elsewhere (MILI_GOLDEN_PLANS/NAME.mili), so that a GPU machine needs no compiler.
 #include "golden.h"
 
 #ifndef MILI_GOLDEN_PLANS_ONLY

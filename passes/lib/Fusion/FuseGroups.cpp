@@ -227,7 +227,8 @@ PrologueDecision Fuser::decidePrologue(Operation *producer) {
   std::string again = "recomputed by each worker";
   if (consumers.size() > 1)
     again += " in " + std::to_string(consumers.size()) + " groups";
-  // Queries and keys are finished by the tile that reads them: once for each tile of their own head, not by every worker.
+  // Queries and keys are finished by the tile that reads them: once for each tile of their own head, not by every
+  // worker.
   if (llvm::all_of(consumers, [](Operation *op) { return isa<AttentionOp, KvAppendOp, RopeOp>(op); })) {
     fused /= parallel;
     again = "finished by the tiles that read it";
@@ -580,8 +581,12 @@ struct FuseGroups : impl::FuseGroupsBase<FuseGroups> {
     FusionReport own;
     FusionReport &result = outReport ? *outReport : own;
     size_t before = result.edges.size();
-    Target target{workers, static_cast<double>(launchNs), static_cast<double>(flopsPerNs),
-                  static_cast<double>(bytesPerNs), context, tileFeatures};
+    Target target{workers,
+                  static_cast<double>(launchNs),
+                  static_cast<double>(flopsPerNs),
+                  static_cast<double>(bytesPerNs),
+                  context,
+                  tileFeatures};
     for (auto function : module.getOps<func::FuncOp>()) {
       if (function.isExternal())
         continue;

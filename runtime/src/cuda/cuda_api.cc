@@ -7,7 +7,8 @@
 namespace mili::cuda {
 namespace {
 
-template <typename F> bool resolve(void *library, const char *symbol, F &function) {
+template <typename F>
+bool resolve(void *library, const char *symbol, F &function) {
   function = reinterpret_cast<F>(dlsym(library, symbol));
   return function != nullptr;
 }

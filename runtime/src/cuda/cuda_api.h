@@ -1,5 +1,5 @@
-// The CUDA driver and NVRTC, opened at run time. The declarations are our own, as few as MILI needs; a test compares them
-// with the toolkit's headers where those are installed (tests/runtime/cuda_api_test.cc).
+// The CUDA driver and NVRTC, opened at run time. The declarations are our own, as few as MILI needs; a test compares
+// them with the toolkit's headers where those are installed (tests/runtime/cuda_api_test.cc).
 #pragma once
 
 #include "mili/runtime/status.h"

@@ -9,8 +9,8 @@
 #include <map>
 
 #include "cuda_api.h"
-#include "matrix_product.h"
 #include "kernel_loader.h"
+#include "matrix_product.h"
 
 namespace mili {
 namespace {
@@ -266,9 +266,10 @@ Status CudaDevice::open() {
   driver_.cuDeviceTotalMem(&total, device_);
   total_memory_ = total;
   if (major_ < 8)
-    return unavailable("GPU " + std::to_string(options_.device) + " (" + gpu_name_ + ") has compute capability " +
-                       std::to_string(major_) + "." + std::to_string(minor_) +
-                       ", MILI's kernels need 8.0 or later; choose another with --device, or compile with --target cpu");
+    return unavailable(
+        "GPU " + std::to_string(options_.device) + " (" + gpu_name_ + ") has compute capability " +
+        std::to_string(major_) + "." + std::to_string(minor_) +
+        ", MILI's kernels need 8.0 or later; choose another with --device, or compile with --target cpu");
   MILI_RETURN_IF_ERROR(driver_.check(driver_.cuDevicePrimaryCtxRetain(&context_, device_), "creating a context"));
   enter();
   return driver_.check(driver_.cuStreamCreate(&stream_, kStreamNonBlocking), "creating a stream");
@@ -341,9 +342,9 @@ Status CudaDevice::fill_synthetic(const Plan &plan) {
                      : 0.0f;
     float std = plan.meta().synthetic()->std();
     void *parameters[] = {&data, &count, &mean, &std, &seed, &stream};
-    MILI_RETURN_IF_ERROR(driver_.check(
-        driver_.cuLaunchKernel(helper->second, 1056, 1, 1, 256, 1, 1, 0, stream_, parameters, nullptr),
-        "generating weights"));
+    MILI_RETURN_IF_ERROR(
+        driver_.check(driver_.cuLaunchKernel(helper->second, 1056, 1, 1, 256, 1, 1, 0, stream_, parameters, nullptr),
+                      "generating weights"));
     ++stream;
   }
   return synchronize();
@@ -395,12 +396,11 @@ Status CudaDevice::launch(const ReadyLaunch &ready) {
   const CUresult error =
       driver_.cuLaunchKernel(ready.kernel->function, ready.grid, 1, 1, shape.threads(), 1, 1, shape.shared(), stream_,
                              const_cast<void **>(ready.parameters.data()), nullptr);
-  return error == kSuccess ? ok_status()
-                           : internal_error("launching kernel " + ready.kernel->symbol + " (" +
-                                            std::to_string(ready.grid) + " blocks of " +
-                                            std::to_string(shape.threads()) + " threads, " +
-                                            std::to_string(shape.shared()) +
-                                            " bytes of shared memory): " + driver_.describe(error));
+  return error == kSuccess
+             ? ok_status()
+             : internal_error("launching kernel " + ready.kernel->symbol + " (" + std::to_string(ready.grid) +
+                              " blocks of " + std::to_string(shape.threads()) + " threads, " +
+                              std::to_string(shape.shared()) + " bytes of shared memory): " + driver_.describe(error));
 }
 
 StatusOr<std::unique_ptr<LaunchList>> CudaDevice::prepare(const Module &module, std::span<const Launch> launches,
@@ -433,9 +433,9 @@ StatusOr<std::unique_ptr<LaunchList>> CudaDevice::prepare(const Module &module, 
       const TensorMap &map = from.tensor_maps[m];
       const uint64_t dims[] = {map.columns, map.rows}, strides[] = {map.columns * 2};
       const uint32_t box[] = {map.box_columns, map.box_rows}, steps[] = {1, 1};
-      if (CUresult error = driver_.cuTensorMapEncodeTiled(
-              &ready.maps[m], kTensorBf16, 2, from.args[map.arg], dims, strides, box, steps, kTensorInterleaveNone,
-              kTensorSwizzle128, kTensorPromotion256, kTensorFillZero);
+      if (CUresult error = driver_.cuTensorMapEncodeTiled(&ready.maps[m], kTensorBf16, 2, from.args[map.arg], dims,
+                                                          strides, box, steps, kTensorInterleaveNone, kTensorSwizzle128,
+                                                          kTensorPromotion256, kTensorFillZero);
           error != kSuccess)
         return internal_error("the tensor map of kernel " + ready.kernel->symbol + ", " + std::to_string(map.rows) +
                               " x " + std::to_string(map.columns) + ": " + driver_.describe(error));
@@ -487,8 +487,8 @@ Status CudaDevice::execute(LaunchList &base, const Batch &, std::span<double> se
   MILI_RETURN_IF_ERROR(synchronize());
   for (size_t i = 0; i < list.launches.size(); ++i) {
     float milliseconds = 0;
-    MILI_RETURN_IF_ERROR(driver_.check(
-        driver_.cuEventElapsedTime(&milliseconds, list.events[i], list.events[i + 1]), "reading an event's time"));
+    MILI_RETURN_IF_ERROR(driver_.check(driver_.cuEventElapsedTime(&milliseconds, list.events[i], list.events[i + 1]),
+                                       "reading an event's time"));
     seconds[i] += 1e-3 * static_cast<double>(milliseconds);
   }
   return ok_status();
@@ -537,8 +537,8 @@ StatusOr<DeviceCeilings> CudaDevice::measure_ceilings() {
   CUdeviceptr out = memory;
   void *parameters[] = {&memory, &count, &out};
   double seconds = median_seconds(10, [&] {
-    return driver_.cuLaunchKernel(read->second, static_cast<unsigned>(multiprocessors_) * 4, 1, 1, 512, 1, 1, 0, stream_,
-                                  parameters, nullptr) == kSuccess;
+    return driver_.cuLaunchKernel(read->second, static_cast<unsigned>(multiprocessors_) * 4, 1, 1, 512, 1, 1, 0,
+                                  stream_, parameters, nullptr) == kSuccess;
   });
   if (seconds > 0)
     ceilings.read_bytes_per_second = static_cast<double>(bytes) / seconds;
@@ -556,8 +556,7 @@ StatusOr<DeviceCeilings> CudaDevice::measure_ceilings() {
         return product.run(memory, memory + matrix, memory + 2 * matrix, memory + 3 * matrix, matrix, stream_);
       });
       if (seconds > 0)
-        (fp8 ? ceilings.fp8_flops_per_second : ceilings.bf16_flops_per_second) =
-            2.0 * kSize * kSize * kSize / seconds;
+        (fp8 ? ceilings.fp8_flops_per_second : ceilings.bf16_flops_per_second) = 2.0 * kSize * kSize * kSize / seconds;
     }
   }
   driver_.cuEventDestroy(from);

@@ -46,7 +46,8 @@ std::string architecture_for(int major, int minor) {
 bool runs_on(std::string_view arch, int major, int minor) {
   if (arch == architecture_for(major, minor))
     return true;
-  if (arch.substr(0, 3) != "sm_" || arch.size() < 5 || arch.find_first_not_of("0123456789", 3) != std::string_view::npos)
+  if (arch.substr(0, 3) != "sm_" || arch.size() < 5 ||
+      arch.find_first_not_of("0123456789", 3) != std::string_view::npos)
     return false;
   const int number = std::atoi(std::string(arch.substr(3)).c_str());
   return number / 10 == major && number % 10 <= minor;

@@ -13,7 +13,8 @@ struct SourceText {
   std::string name, text;
 };
 
-// "sm_90a" for 9.0, "sm_100a" for 10.0, else "sm_86": what NVRTC is asked for. Kernels use instructions of exactly these.
+// "sm_90a" for 9.0, "sm_100a" for 10.0, else "sm_86": what NVRTC is asked for. Kernels use instructions of exactly
+// these.
 std::string architecture_for(int major, int minor);
 // Whether an image for `arch` runs on a device: the same one, or an earlier one of the same major without a suffix.
 bool runs_on(std::string_view arch, int major, int minor);
@@ -27,7 +28,8 @@ StatusOr<std::vector<std::string>> compile_units(const Nvrtc &nvrtc, const std::
                                                  const std::vector<const SourceText *> &units, const std::string &arch,
                                                  uint32_t threads, double *cpu_seconds);
 
-// Images of compiled units on disk; entries are checked when read, and whatever is wrong with one only costs a compilation.
+// Images of compiled units on disk; entries are checked when read, and whatever is wrong with one only costs a
+// compilation.
 class DiskCache {
 public:
   // `folder` as in CudaOptions::cache_dir.

@@ -95,12 +95,13 @@ bool MatrixProduct::prepare(int64_t size, bool fp8) {
   const auto side = static_cast<uint64_t>(size);
   const size_t workspace = side * side * 2;
   int found = 0;
-  bool ok = lt.cublasLtMatmulDescCreate(&operation_, kCompute32F, kReal32F) == 0 &&
-            lt.cublasLtMatmulDescSetAttribute(operation_, kAttributeTransA, &transpose, sizeof(transpose)) == 0 &&
-            lt.cublasLtMatrixLayoutCreate(&a_, fp8 ? kRealE4M3 : kReal16BF, side, side, size) == 0 &&
-            lt.cublasLtMatrixLayoutCreate(&d_, kReal16BF, side, side, size) == 0 &&
-            lt.cublasLtMatmulPreferenceCreate(&preference_) == 0 &&
-            lt.cublasLtMatmulPreferenceSetAttribute(preference_, kPreferenceWorkspace, &workspace, sizeof(workspace)) == 0;
+  bool ok =
+      lt.cublasLtMatmulDescCreate(&operation_, kCompute32F, kReal32F) == 0 &&
+      lt.cublasLtMatmulDescSetAttribute(operation_, kAttributeTransA, &transpose, sizeof(transpose)) == 0 &&
+      lt.cublasLtMatrixLayoutCreate(&a_, fp8 ? kRealE4M3 : kReal16BF, side, side, size) == 0 &&
+      lt.cublasLtMatrixLayoutCreate(&d_, kReal16BF, side, side, size) == 0 &&
+      lt.cublasLtMatmulPreferenceCreate(&preference_) == 0 &&
+      lt.cublasLtMatmulPreferenceSetAttribute(preference_, kPreferenceWorkspace, &workspace, sizeof(workspace)) == 0;
   if (fp8)
     ok = ok && lt.cublasLtMatmulDescSetAttribute(operation_, kAttributeFastAccumulate, &fast, sizeof(fast)) == 0;
   found_ = ok &&
@@ -114,9 +115,9 @@ bool MatrixProduct::run(CUdeviceptr a, CUdeviceptr b, CUdeviceptr d, CUdeviceptr
                         CUstream stream) {
   const float alpha = 1, beta = 0;
   auto pointer = [](CUdeviceptr address) { return reinterpret_cast<void *>(address); };
-  return found_ && library().cublasLtMatmul(handle_, operation_, &alpha, pointer(a), a_, pointer(b), a_, &beta,
-                                            pointer(d), d_, pointer(d), d_, heuristic_, pointer(workspace),
-                                            workspace_bytes, stream) == 0;
+  return found_ &&
+         library().cublasLtMatmul(handle_, operation_, &alpha, pointer(a), a_, pointer(b), a_, &beta, pointer(d), d_,
+                                  pointer(d), d_, heuristic_, pointer(workspace), workspace_bytes, stream) == 0;
 }
 
 }  // namespace mili::cuda

@@ -1,8 +1,8 @@
 //===- CudaTemplates.h - kernel templates of the CUDA target -----*- C++ -*-===//
 //
-// A template of the CUDA target chooses tile sizes in `plan` (they travel in the stage's `config`) and writes one source
-// unit for each stage in `emit`: the group's IR as a comment, functors for what was fused, and one instantiation of a
-// device function (codegen/device/).
+// A template of the CUDA target chooses tile sizes in `plan` (they travel in the stage's `config`) and writes one
+// source unit for each stage in `emit`: the group's IR as a comment, functors for what was fused, and one instantiation
+// of a device function (codegen/device/).
 //
 //===------------------------------------------------------------------------===//
 #ifndef MILI_CODEGEN_CUDATEMPLATES_H
@@ -57,8 +57,8 @@ std::unique_ptr<KernelTemplate> createCudaAttentionTemplate();
 std::unique_ptr<KernelTemplate> createCudaSampleTemplate();
 std::unique_ptr<KernelTemplate> createCudaRowTemplate();
 
-/// Steps of at most this many tokens run the attention that splits the context over blocks and finishes queries and keys
-/// itself; longer ones the attention over tiles of queries.
+/// Steps of at most this many tokens run the attention that splits the context over blocks and finishes queries and
+/// keys itself; longer ones the attention over tiles of queries.
 inline constexpr int64_t kDecodeTokens = 256;
 
 }  // namespace mlir::mili::codegen

@@ -1,8 +1,8 @@
 //===- CudaWriter.h - writes one CUDA source unit ----------------*- C++ -*-===//
 //
-// A unit is one `extern "C" __global__` function and what it needs. The writer keeps scopes and their indentation, the set
-// of headers, and names: every body argument and every value gets a unique, stable name, after the model's own where it has
-// one.
+// A unit is one `extern "C" __global__` function and what it needs. The writer keeps scopes and their indentation, the
+// set of headers, and names: every body argument and every value gets a unique, stable name, after the model's own
+// where it has one.
 //
 //===------------------------------------------------------------------------===//
 #ifndef MILI_CODEGEN_CUDAWRITER_H

@@ -19,8 +19,8 @@ namespace mlir::mili::codegen {
 int64_t featuresOf(Value activation);
 Type elementOf(Value tensor);
 
-/// Whether a group works on one row per wanted row: something that it reads comes from `mili.logits`, through any number of
-/// groups.
+/// Whether a group works on one row per wanted row: something that it reads comes from `mili.logits`, through any
+/// number of groups.
 bool isOnWantedRows(GroupOp group);
 
 /// What a template needs of the plan for one group.

@@ -42,20 +42,20 @@ enum class ExplainFormat { kNone, kTable, kJson };
 struct CompileOptions {
   std::string model;   // a .gguf file or a Hugging Face folder
   std::string output;  // the plan file; not needed when stopping before pack
-  // "cpu", "cuda" (source for every architecture, images for sm_80, sm_90a and sm_100a), "cuda:sm_90a,sm_80" (images for
-  // these) or "cuda:source" (no images: the runtime compiles).
+  // "cpu", "cuda" (source for every architecture, images for sm_80, sm_90a and sm_100a), "cuda:sm_90a,sm_80" (images
+  // for these) or "cuda:source" (no images: the runtime compiles).
   std::string target = "cpu";
-  std::string activation_dtype;               // of activations and KV state: "f32", "bf16"; empty: f32 on cpu, bf16 on cuda
-  uint32_t requests = 1;                      // sequences that can be live at once
-  uint32_t context = 0;                       // tokens per sequence; 0: what the model was trained for, at most 4096
-  uint32_t prefill_tokens = 0;                // tokens of the largest bucket; 0: 512 on cpu, 2048 on cuda
+  std::string activation_dtype;  // of activations and KV state: "f32", "bf16"; empty: f32 on cpu, bf16 on cuda
+  uint32_t requests = 1;         // sequences that can be live at once
+  uint32_t context = 0;          // tokens per sequence; 0: what the model was trained for, at most 4096
+  uint32_t prefill_tokens = 0;   // tokens of the largest bucket; 0: 512 on cpu, 2048 on cuda
   std::vector<std::string> disabled_fusions;  // kinds of fusion to leave out, by the names that --explain prints
   bool merge_projections = true;
   Phase compile_to = Phase::kPack;  // stop after this phase and return its IR as text
   std::string dump_dir;             // write the IR after each phase here; empty: do not
   ExplainFormat explain = ExplainFormat::kNone;
-  std::string cuda_dir;                           // write the CUDA sources here; empty: do not
-  std::optional<uint64_t> synthetic_weights;      // seed: no weights are read, the device makes them (cuda)
+  std::string cuda_dir;                       // write the CUDA sources here; empty: do not
+  std::optional<uint64_t> synthetic_weights;  // seed: no weights are read, the device makes them (cuda)
 };
 
 struct CompileProgress {

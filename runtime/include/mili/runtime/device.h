@@ -157,7 +157,9 @@ public:
   // Waits until `to` holds the bytes.
   virtual Status copy_to_host(void *to, DeviceAddress from, uint64_t bytes) = 0;
   // May return before: wait for an event, or synchronize(). `to` is memory from allocate_host().
-  virtual Status copy_to_host_async(void *to, DeviceAddress from, uint64_t bytes) { return copy_to_host(to, from, bytes); }
+  virtual Status copy_to_host_async(void *to, DeviceAddress from, uint64_t bytes) {
+    return copy_to_host(to, from, bytes);
+  }
   virtual Status copy(DeviceAddress to, DeviceAddress from, uint64_t bytes) = 0;  // not overlapping
   virtual Status clear(DeviceAddress to, uint64_t bytes) = 0;
   // `rows` times `bytes`, `pitch` bytes apart, as one piece of work.
@@ -173,9 +175,9 @@ public:
   // The module outlives the list. `worker_scratch` bytes (of Memory.worker_scratch) are reserved for each worker.
   virtual StatusOr<std::unique_ptr<LaunchList>> prepare(const Module &module, std::span<const Launch> launches,
                                                         const LaunchBounds &bounds) = 0;
-  // Runs every launch in order; each sees what the one before it wrote. The batch's tables are in device memory. Kernels
-  // of a GPU read the batch itself at the list's `batch_address`, where the caller has copied it.
-  // Where `seconds` is not empty it has one entry per launch, to which the launch's time is added; the call then waits.
+  // Runs every launch in order; each sees what the one before it wrote. The batch's tables are in device memory.
+  // Kernels of a GPU read the batch itself at the list's `batch_address`, where the caller has copied it. Where
+  // `seconds` is not empty it has one entry per launch, to which the launch's time is added; the call then waits.
   virtual Status execute(LaunchList &list, const Batch &batch, std::span<double> seconds = {}) = 0;
 
   virtual StatusOr<std::unique_ptr<Event>> create_event() = 0;
@@ -185,8 +187,8 @@ public:
   virtual StatusOr<double> elapsed(Event &from, Event &to) = 0;
   virtual Status synchronize() = 0;
 
-  // What this device reaches at most, measured now: reading memory, and matrix products by the vendor's library (0 where
-  // there is none). Takes about a second and gigabytes of free memory. Unimplemented by default.
+  // What this device reaches at most, measured now: reading memory, and matrix products by the vendor's library (0
+  // where there is none). Takes about a second and gigabytes of free memory. Unimplemented by default.
   virtual StatusOr<DeviceCeilings> measure_ceilings() { return unimplemented("this device measures no ceilings"); }
   // Free memory in bytes; 0 where the device cannot say.
   virtual uint64_t free_memory() { return 0; }
@@ -210,8 +212,8 @@ struct CudaOptions {
   // Where compiled kernels are kept; empty: $MILI_CACHE_DIR, else $XDG_CACHE_HOME/mili, else ~/.cache/mili, under
   // "kernels". "off": nowhere.
   std::string cache_dir;
-  bool use_cubins = true;  // false: as if the plan had none, to time compilation
-  bool graphs = true;      // false: launch kernel by kernel instead of replaying captured graphs
+  bool use_cubins = true;    // false: as if the plan had none, to time compilation
+  bool graphs = true;        // false: launch kernel by kernel instead of replaying captured graphs
   uint32_t jit_threads = 0;  // 0: one for each hardware thread
 };
 

@@ -110,8 +110,8 @@ public:
 
   // Whether the plan's buckets sample on the device.
   bool can_decode() const;
-  // `steps` steps of one token for each sequence: the token given, then what the device sampled, fed back there. The host
-  // only reads along, at most kDecodeLag steps behind; so many surplus steps may have run when the sink ends the
+  // `steps` steps of one token for each sequence: the token given, then what the device sampled, fed back there. The
+  // host only reads along, at most kDecodeLag steps behind; so many surplus steps may have run when the sink ends the
   // decoding. `pages` must hold all the positions. Errors as step(); Unimplemented where !can_decode().
   static constexpr int64_t kDecodeLag = 8;
   Status decode(std::span<const StepSequence> sequences, int64_t steps, const TokenSink &sink);

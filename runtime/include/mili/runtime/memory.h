@@ -53,8 +53,8 @@ struct MemoryFigures {
   uint64_t total(uint64_t workers) const { return weights + arena + kv + tables + counters + workers * worker_scratch; }
 };
 
-// Byte offsets of the batch's tables (batch_fields.def) in their one allocation; each begins at a multiple of 64. A copy
-// of the Batch comes first, for kernels that read it from device memory.
+// Byte offsets of the batch's tables (batch_fields.def) in their one allocation; each begins at a multiple of 64. A
+// copy of the Batch comes first, for kernels that read it from device memory.
 struct BatchLayout {
   uint64_t token_ids = 0, positions = 0, segments = 0, q_start = 0, kv_len = 0, page_table = 0, logit_tokens = 0;
   uint64_t temperature = 0, seed = 0;

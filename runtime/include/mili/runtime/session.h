@@ -71,8 +71,8 @@ public:
   StatusOr<StepOutput> step(std::span<const SessionStep> items);
 
   // Feeds `tokens` (one for each session) and then what the device samples, `steps` times in all: Engine::decode on
-  // sessions. Afterwards each session holds the tokens that were fed in the steps that the sink saw; the last tokens that
-  // it was given are not appended. Temperature and seed go by session, both may be empty (greedy).
+  // sessions. Afterwards each session holds the tokens that were fed in the steps that the sink saw; the last tokens
+  // that it was given are not appended. Temperature and seed go by session, both may be empty (greedy).
   Status decode(std::span<Session *const> sessions, std::span<const int32_t> tokens, int64_t steps,
                 std::span<const float> temperature, std::span<const uint64_t> seed, const TokenSink &sink);
 
