@@ -279,9 +279,10 @@ void Emitter::plainPanel(Value base, ArrayRef<Value> rows, int64_t half, SmallVe
   Type element = cast<RankedTensorType>(product.weight.getType()).getElementType();
   const int64_t size = k.bytesOf(element), step = panel::kRows * size;
   Value start = k.at(base, half * lanes() * size);
-  // A single token keeps several sums, or each fma would wait for the one before.
+  // A single token keeps several sums, or each fma would wait for the one before; where results must not depend on how
+  // many tokens there are, it waits.
   const int64_t unroll = rows.size() == 1 ? 4 : 2;
-  const int64_t chains = rows.size() == 1 ? 4 : 1;
+  const int64_t chains = rows.size() == 1 && !isDeterministic(kernel.body.getParentOp()) ? 4 : 1;
   SmallVector<Value> init(rows.size() * chains, k.splat(0, lanes()));
   const int64_t whole = product.columns / unroll * unroll;
   auto step1 = [&](Value column, int64_t u, SmallVector<Value> &acc) {

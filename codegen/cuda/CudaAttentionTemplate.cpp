@@ -75,7 +75,7 @@ public:
     const bool finished = isa<BlockArgument>(op.getKv()) && isa<BlockArgument>(op.getQuery());
     CudaStage stage;
     GroupPlan plan;
-    if (bucket.getTokens() > kDecodeTokens && finished) {
+    if (finished && (bucket.getTokens() > kDecodeTokens || isDeterministic(group))) {
       int64_t tiles = Shape::tiles(bucket.getTokens(), bucket.getSequences(), shape.prefillTileTokens());
       stage.name = "prefill";
       stage.tiles = tiles * shape.kvHeads;

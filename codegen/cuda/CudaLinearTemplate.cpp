@@ -66,7 +66,8 @@ struct Tiles {
   int64_t sharedMma() const { return stagesMma * stageBytes(rowsMma) + 8 * 1280; }
 };
 
-Tiles chooseTiles(const Product &product, int64_t rows) {
+/// With `deterministic` the depth is never split: every bucket then sums in the same order.
+Tiles chooseTiles(const Product &product, int64_t rows, bool deterministic) {
   Tiles best;
   double bestTime = std::numeric_limits<double>::infinity();
   const int64_t steps = llvm::divideCeil(product.depth, 64);
@@ -79,7 +80,7 @@ Tiles chooseTiles(const Product &product, int64_t rows) {
         continue;
       int64_t tiles = llvm::divideCeil(product.features, tileFeatures) * llvm::divideCeil(rows, tileRows);
       for (int64_t splits : {1, 2, 3, 4, 6, 8}) {
-        if (splits > 1 && (steps / splits < 8 || rows > 128))
+        if (splits > 1 && (deterministic || steps / splits < 8 || rows > 128))
           continue;
         Tiles candidate;
         candidate.features = tileFeatures;
@@ -139,9 +140,10 @@ public:
   FailureOr<GroupPlan> plan(GroupOp group, BucketAttr bucket) const override {
     Product product(group.getHeroOp());
     const int64_t rows = product.rows(bucket);
-    if (rows <= kGemvRows && rows * product.depth * 2 <= 90 * 1024)
+    const bool deterministic = isDeterministic(group);
+    if (!deterministic && rows <= kGemvRows && rows * product.depth * 2 <= 90 * 1024)
       return planGemv(group, product, rows);
-    return planGemm(group, product, rows);
+    return planGemm(group, product, rows, deterministic);
   }
 
   LogicalResult emit(CudaWriter &writer, const CudaKernel &kernel) const override {
@@ -174,10 +176,10 @@ private:
     return plan;
   }
 
-  GroupPlan planGemm(GroupOp group, const Product &product, int64_t rows) const {
+  GroupPlan planGemm(GroupOp group, const Product &product, int64_t rows, bool deterministic) const {
     MLIRContext *context = group.getContext();
     Builder builder(context);
-    const Tiles tiles = chooseTiles(product, rows);
+    const Tiles tiles = chooseTiles(product, rows, deterministic);
     const bool gathered = product.wanted || !isa<BlockArgument>(product.input);
     const int64_t inputBytes = gathered ? llvm::alignTo(rows * product.depth * 2, 256) : 0;
     const int64_t featureTiles = llvm::divideCeil(product.features, tiles.features);

@@ -3,6 +3,7 @@
 #include "mili/Codegen/CudaTemplates.h"
 #include "mili/Codegen/KernelTemplate.h"
 
+#include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/SmallPtrSet.h"
 
 using namespace mlir;
@@ -16,6 +17,11 @@ int64_t mlir::mili::codegen::featuresOf(Value activation) {
 }
 Type mlir::mili::codegen::elementOf(Value tensor) {
   return cast<RankedTensorType>(tensor.getType()).getElementType();
+}
+
+bool mlir::mili::codegen::isDeterministic(Operation *op) {
+  auto module = op->getParentOfType<ModuleOp>();
+  return module && module->hasAttr(MiliDialect::getDeterministicAttrName());
 }
 
 bool mlir::mili::codegen::isOnWantedRows(GroupOp group) {

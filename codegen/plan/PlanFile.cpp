@@ -273,7 +273,8 @@ void PlanRecords::build(const codegen::PlanTarget &target, ArrayRef<uint32_t> se
   auto planRecord = fbs::CreatePlan(
       builder, builder.CreateString("mili " MILI_VERSION), modelRecord, targetRecord, activation, figure("requests"),
       figure("context"), figure("kv_pages"), builder.CreateVector(weights), builder.CreateVector(states),
-      builder.CreateVector(kernels), builder.CreateVector(ranks), generation, memoryRecord, synthetic);
+      builder.CreateVector(kernels), builder.CreateVector(ranks), generation, memoryRecord, synthetic,
+      module->hasAttr(MiliDialect::getDeterministicAttrName()));
   fbs::FinishPlanBuffer(builder, planRecord);
 }
 
@@ -298,10 +299,11 @@ static std::string packSources(const codegen::CudaProgram &program) {
 static std::string packCubins(const codegen::CudaCubins &cubins, uint64_t sourceHash) {
   flatbuffers::FlatBufferBuilder builder;
   std::vector<flatbuffers::Offset<fbs::Cubin>> records;
-  for (const auto &[unit, image] : cubins.images) {
-    auto bytes = builder.CreateVector(reinterpret_cast<const uint8_t *>(image.data()), image.size());
-    auto name = builder.CreateString(unit);
-    records.push_back(fbs::CreateCubin(builder, name, bytes));
+  for (const codegen::CudaImage &image : cubins.images) {
+    auto bytes = builder.CreateVector(reinterpret_cast<const uint8_t *>(image.bytes.data()), image.bytes.size());
+    auto name = builder.CreateString(image.unit);
+    const fbs::KernelResources resources(image.registers, image.spilled, image.stack, image.shared);
+    records.push_back(fbs::CreateCubin(builder, name, bytes, &resources));
   }
   builder.Finish(fbs::CreateCubinsDirect(builder, cubins.arch.c_str(), cubins.nvrtc.c_str(), sourceHash, &records));
   return {reinterpret_cast<const char *>(builder.GetBufferPointer()), builder.GetSize()};

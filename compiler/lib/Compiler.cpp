@@ -136,23 +136,24 @@ StatusOr<std::vector<mlir::mili::codegen::CudaCubins>> compileCubins(const mlir:
   for (StringRef arch : archs) {
     mlir::mili::codegen::CudaCubins cubins{arch.str(), (*nvrtc)->version(), {}};
     std::vector<const cuda::SourceText *> missing;
-    std::vector<std::string> images(units.size());
+    std::vector<cuda::KernelImage> images(units.size());
     std::vector<size_t> places;
     for (size_t i = 0; i < units.size(); ++i) {
       images[i] = cache.read(cuda::DiskCache::key(headers, units[i], arch.str(), (*nvrtc)->version()));
-      if (images[i].empty()) {
+      if (images[i].image.empty()) {
         missing.push_back(&units[i]);
         places.push_back(i);
       }
     }
-    MILI_ASSIGN_OR_RETURN(std::vector<std::string> compiled,
+    MILI_ASSIGN_OR_RETURN(std::vector<cuda::KernelImage> compiled,
                           cuda::compile_units(**nvrtc, headers, missing, arch.str(), 0, nullptr));
     for (size_t i = 0; i < missing.size(); ++i) {
       cache.write(cuda::DiskCache::key(headers, *missing[i], arch.str(), (*nvrtc)->version()), compiled[i]);
       images[places[i]] = std::move(compiled[i]);
     }
     for (size_t i = 0; i < units.size(); ++i)
-      cubins.images.emplace_back(units[i].name, std::move(images[i]));
+      cubins.images.push_back({units[i].name, std::move(images[i].image), images[i].resources.registers,
+                               images[i].resources.spilled, images[i].resources.stack, images[i].resources.shared});
     result.push_back(std::move(cubins));
     if (hooks.progress)
       hooks.progress({Phase::kCodegen, ++done, archs.size(), result.back().arch});
@@ -202,6 +203,8 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
     return diagnostics.failed(options.model, Phase::kImport);
   (*module)->setAttr(mlir::mili::MiliDialect::getRequestsAttrName(),
                      IntegerAttr::get(IntegerType::get(&context, 64), options.requests));
+  if (options.deterministic)
+    (*module)->setAttr(mlir::mili::MiliDialect::getDeterministicAttrName(), UnitAttr::get(&context));
 
   CompileResult result;
   mlir::mili::FusionReport report;

@@ -137,6 +137,8 @@ void mlir::mili::buildPhase(OpPassManager &pm, Phase phase, const CompileOptions
     FuseGroupsOptions fuse;
     for (const std::string &kind : options.disabled_fusions)
       fuse.disable.push_back(kind);
+    if (options.deterministic)
+      fuse.asTokens = 2 * kDecodeTokens;  // a step like a prompt's
     if (targetDevice(options) == "cuda") {
       // One multiprocessor of an H100: a launch in a graph, bf16 rows at its share of memory bandwidth.
       fuse.tileFeatures = 16;
@@ -154,6 +156,7 @@ void mlir::mili::buildPhase(OpPassManager &pm, Phase phase, const CompileOptions
 
   case Phase::kPlanMemory: {
     MemoryPlanOptions memory;
+    memory.reuse = options.arena_reuse;
     pm.addPass(createMemoryPlan(memory));
     break;
   }

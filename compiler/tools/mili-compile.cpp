@@ -72,7 +72,7 @@ std::string phase_help() {
 int main(int argc, char **argv) {
   mili::CompileOptions options;
   std::string compile_to, explain;
-  bool quiet = false, no_merge = false;
+  bool quiet = false, no_merge = false, no_reuse = false;
 
   CLI::App app{"mili-compile: compiles a transformer model (GGUF file or Hugging Face folder) to a MILI plan"};
   app.footer(kFooter);
@@ -109,6 +109,9 @@ int main(int argc, char **argv) {
                  "no weights are read (MODEL needs only its config.json): the device fills them from this seed")
       ->type_name("SEED");
   app.add_flag("--no-merge-projections", no_merge, "keep Q, K, V and gate, up as separate products");
+  app.add_flag("--no-arena-reuse", no_reuse, "give every intermediate value memory of its own");
+  app.add_flag("--deterministic", options.deterministic,
+               "a sequence's tokens do not depend on what else runs with it (slower)");
   app.add_flag("-q,--quiet", quiet, "no progress and no summary");
 
   try {
@@ -117,6 +120,7 @@ int main(int argc, char **argv) {
     return app.exit(e) == 0 ? 0 : kUsage;
   }
   options.merge_projections = !no_merge;
+  options.arena_reuse = !no_reuse;
   if (app.count("--explain"))
     options.explain = explain == "json" ? mili::ExplainFormat::kJson : mili::ExplainFormat::kTable;
   if (!compile_to.empty()) {

@@ -3,6 +3,7 @@
 
 #include "mili/runtime/memory.h"
 #include "mili/runtime/plan.h"
+#include "mili/schema/cuda_generated.h"
 #include "mili/schema/plan_generated.h"
 
 #include <CLI/CLI.hpp>
@@ -22,6 +23,8 @@ const char *section_name(uint32_t kind) {
   case SectionKind::kTokenizer: return "tokenizer";
   case SectionKind::kHostObject: return "host object";
   case SectionKind::kWeights: return "weights";
+  case SectionKind::kCudaSource: return "CUDA source";
+  case SectionKind::kCubins: return "cubins";
   }
   return "unknown";
 }
@@ -40,6 +43,7 @@ std::string arg_text(const plan::Plan &meta, const plan::Arg &arg) {
   switch (arg.kind()) {
   case plan::ArgKind::Arena: return fmt::format("{} arena[{:#x} + {}]", access, arg.offset(), arg.size());
   case plan::ArgKind::Weight: return fmt::format("weight {}", meta.weights()->Get(arg.index())->name()->str());
+  case plan::ArgKind::Counters: return fmt::format("counters[{:#x} + {}]", arg.offset(), arg.size());
   case plan::ArgKind::State: return fmt::format("{} state {}", access, meta.states()->Get(arg.index())->name()->str());
   }
   return "?";
@@ -54,8 +58,48 @@ void print_memory(const Plan &plan) {
   fmt::print("  arena           {:>14} bytes  {}\n", m.arena, format_bytes(m.arena));
   fmt::print("  kv              {:>14} bytes  {} ({} pages of {} tokens)\n", m.kv, format_bytes(m.kv), m.kv_pages, 64);
   fmt::print("  tables          {:>14} bytes\n", m.tables);
+  if (meta.target()->name()->string_view() == "cuda") {
+    fmt::print("  counters        {:>14} bytes\n", m.counters);
+    fmt::print("  total           {:>14} bytes  {}, and what the driver takes for context, modules and graphs\n",
+               m.total(0), format_bytes(m.total(0)));
+    return;
+  }
   fmt::print("  worker scratch  {:>14} bytes  per thread\n", m.worker_scratch);
   fmt::print("  total           {:>14} bytes  {} with 1 thread\n", m.total(1), format_bytes(m.total(1)));
+}
+
+// A line for each kernel: registers, spilled bytes, shared memory, for each architecture that the plan has images for.
+void print_resources(const Plan &plan) {
+  std::map<std::string, std::map<std::string, std::string>> cells;
+  std::vector<std::string> archs;
+  for (uint32_t i = 0; i < plan.sections().size(); ++i) {
+    if (plan.sections()[i].kind != static_cast<uint32_t>(SectionKind::kCubins))
+      continue;
+    StatusOr<std::vector<std::byte>> bytes = plan.copy_section(i);
+    if (!bytes.ok())
+      continue;
+    flatbuffers::Verifier verifier(reinterpret_cast<const uint8_t *>(bytes->data()), bytes->size());
+    if (!verifier.VerifyBuffer<plan::Cubins>(nullptr))
+      continue;
+    const auto *cubins = flatbuffers::GetRoot<plan::Cubins>(bytes->data());
+    archs.push_back(cubins->arch()->str());
+    for (const plan::Cubin *cubin : *cubins->cubins())
+      if (const plan::KernelResources *r = cubin->resources())
+        cells[cubin->unit()->str()][archs.back()] =
+            fmt::format("{} / {} / {}", r->registers(), r->spilled(), r->shared());
+  }
+  if (archs.empty())
+    return;
+  fmt::print("\nkernels compiled: registers of a thread / bytes spilled / static shared memory\n  {:<44}", "");
+  for (const std::string &arch : archs)
+    fmt::print(" {:>18}", arch);
+  fmt::print("\n");
+  for (auto &[unit, row] : cells) {
+    fmt::print("  {:<44}", unit);
+    for (const std::string &arch : archs)
+      fmt::print(" {:>18}", row[arch]);
+    fmt::print("\n");
+  }
 }
 
 int show(const Plan &plan, bool weights, bool launches, bool kernels) {
@@ -65,8 +109,9 @@ int show(const Plan &plan, bool weights, bool launches, bool kernels) {
   fmt::print("  model           {} ({}), {} layers, vocabulary {}, {} parameters\n", meta.model()->name()->str(),
              meta.model()->family()->str(), meta.model()->layers(), meta.model()->vocab(), meta.model()->parameters());
   fmt::print("  made by         {}, plan format {}.{}\n", meta.producer()->str(), header.major, header.minor);
-  fmt::print("  target          {}, activations {}\n", meta.target()->name()->str(),
-             plan::EnumNameDtype(meta.activation_dtype()));
+  fmt::print("  target          {}, activations {}{}{}\n", meta.target()->name()->str(),
+             plan::EnumNameDtype(meta.activation_dtype()), meta.deterministic() ? ", deterministic" : "",
+             meta.synthetic() ? fmt::format(", weights from seed {}", meta.synthetic()->seed()) : "");
   if (meta.target()->variants())
     for (const plan::Variant *variant : *meta.target()->variants()) {
       std::string features;
@@ -126,6 +171,7 @@ int show(const Plan &plan, bool weights, bool launches, bool kernels) {
                  weight->format()->str(), weight->layout()->str(), shape_text(*weight->shape()), weight->name()->str());
   }
   if (kernels) {
+    print_resources(plan);
     fmt::print("\nkernels\n");
     for (const plan::Kernel *kernel : *meta.kernels())
       fmt::print("  {} (scratch {} bytes a worker)\n{}\n", kernel->symbol()->str(), kernel->scratch_bytes(),

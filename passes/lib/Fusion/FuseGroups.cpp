@@ -86,10 +86,10 @@ std::string microseconds(double ns) {
 
 class Fuser {
 public:
-  Fuser(func::FuncOp function, Target target, int64_t granularityLimit, const llvm::StringSet<> &disabled,
-        const GroupFilter &filter)
-      : function(function), block(function.getBody().front()),
-        bucket(function->getAttrOfType<BucketAttr>(MiliDialect::getBucketAttrName())), rows(function.getBody(), bucket),
+  /// `bucket`: what decisions are made for.
+  Fuser(func::FuncOp function, BucketAttr bucket, Target target, int64_t granularityLimit,
+        const llvm::StringSet<> &disabled, const GroupFilter &filter)
+      : function(function), block(function.getBody().front()), bucket(bucket), rows(function.getBody(), bucket),
         target(target), granularityLimit(granularityLimit), disabled(disabled), filter(filter) {}
 
   LogicalResult run(FusionReport &report);
@@ -110,6 +110,7 @@ private:
   void collect(FusionReport &report);
   void materialize();
   bool leavesGroup(Value result, const Group &group) const;
+  BucketAttr ownBucket() const { return function->getAttrOfType<BucketAttr>(MiliDialect::getBucketAttrName()); }
   bool contains(const Group &group, Operation *op) const {
     return group.members.contains(op) || group.prologue.contains(op);
   }
@@ -409,7 +410,7 @@ void Fuser::collect(FusionReport &report) {
     for (Operation *producer : producers) {
       FusionEdge edge;
       edge.function = name;
-      edge.tokens = bucket.getTokens();
+      edge.tokens = ownBucket().getTokens();
       edge.producer = getSourceName(producer);
       edge.consumer = getSourceName(&op);
       edge.kind = (getMnemonic(producer) + "-" + getMnemonic(&op)).str();
@@ -439,7 +440,7 @@ void Fuser::collect(FusionReport &report) {
   }
   for (auto &group : groups) {
     FusionGroup entry{
-        name, bucket.getTokens(), getSourceName(group->hero), group->hero->getName().getStringRef().str(), {}};
+        name, ownBucket().getTokens(), getSourceName(group->hero), group->hero->getName().getStringRef().str(), {}};
     SmallVector<Operation *> ops(group->prologue.begin(), group->prologue.end());
     llvm::append_range(ops, group->members);
     llvm::sort(ops, [](Operation *a, Operation *b) { return a->isBeforeInBlock(b); });
@@ -598,7 +599,10 @@ struct FuseGroups : impl::FuseGroupsBase<FuseGroups> {
                << function.getBody().getBlocks().size();
       if (auto groups = function.getOps<GroupOp>(); !groups.empty())
         return (*groups.begin()).emitError("mili-fuse-groups: the function is fused already");
-      Fuser fuser(function, target, granularityLimit, disabled, filter);
+      auto bucket = function->getAttrOfType<BucketAttr>(MiliDialect::getBucketAttrName());
+      if (asTokens > 0)
+        bucket = BucketAttr::get(&getContext(), asTokens, 1, 1);
+      Fuser fuser(function, bucket, target, granularityLimit, disabled, filter);
       if (failed(fuser.run(result)))
         return failure();
       numGroups += fuser.numGroups();

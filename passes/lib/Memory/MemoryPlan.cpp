@@ -204,7 +204,7 @@ LogicalResult MemoryPlan::analyze(BucketPlan &plan) {
         return group.emitError("mili-memory-plan: cannot bound the size of a result of type ") << result.getType();
       // A bucket without wanted rows runs its head on none; its slices still need an address.
       int64_t bytes = std::max<int64_t>(rows.getBytes(result), type.getElementTypeBitWidth() / 8);
-      bool inPlace = llvm::any_of(findOverwritable(result), [&](BlockArgument argument) {
+      bool inPlace = reuse && llvm::any_of(findOverwritable(result), [&](BlockArgument argument) {
         Value operand = group.getInputs()[argument.getArgNumber()];
         auto it = plan.bufferOf.find(operand);
         if (it == plan.bufferOf.end() || operand.getType() != result.getType() ||
@@ -251,6 +251,11 @@ LogicalResult MemoryPlan::analyze(BucketPlan &plan) {
         naive += llvm::alignTo(std::max<int64_t>(rows.getBytes(result), 1), kSliceAlign);
     naive += llvm::alignTo(group.getArenaScratch().value_or(0), kSliceAlign);
   }
+  if (!reuse)
+    for (ArenaBuffer &buffer : plan.buffers) {
+      buffer.first = 0;
+      buffer.last = static_cast<int64_t>(plan.groups.size());
+    }
   plan.figures = assignOffsets(plan.buffers, kSliceAlign);
   plan.figures.naive = naive;  // without in-place reuse
   return success();

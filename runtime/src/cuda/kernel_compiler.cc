@@ -18,7 +18,7 @@
 namespace mili::cuda {
 namespace {
 
-constexpr char kCacheMagic[8] = {'M', 'I', 'L', 'I', 'C', 'U', 'B', '1'};
+constexpr char kCacheMagic[8] = {'M', 'I', 'L', 'I', 'C', 'U', 'B', '2'};
 
 uint64_t hash_of(std::string_view bytes) {
   RunningHash hash;
@@ -33,7 +33,23 @@ double thread_seconds() {
 }
 
 std::vector<std::string> compile_options(const std::string &arch) {
-  return {"-arch=" + arch, "-std=c++17", "-default-device", "-DMILI_NVRTC"};
+  return {"-arch=" + arch, "-std=c++17", "-default-device", "-DMILI_NVRTC", "--ptxas-options=-v"};
+}
+
+// The number before `unit` in the line of the log that has it; 0 where none has.
+uint32_t figure_before(std::string_view log, std::string_view unit) {
+  const size_t at = log.find(unit);
+  if (at == std::string_view::npos)
+    return 0;
+  size_t begin = at;
+  while (begin > 0 && log[begin - 1] >= '0' && log[begin - 1] <= '9')
+    --begin;
+  return static_cast<uint32_t>(std::strtoul(std::string(log.substr(begin, at - begin)).c_str(), nullptr, 10));
+}
+
+KernelResources parse_resources(std::string_view log) {
+  return {figure_before(log, " registers"), figure_before(log, " bytes spill stores"),
+          figure_before(log, " bytes stack frame"), figure_before(log, " bytes smem")};
 }
 
 }  // namespace
@@ -53,7 +69,7 @@ bool runs_on(std::string_view arch, int major, int minor) {
   return number / 10 == major && number % 10 <= minor;
 }
 
-StatusOr<std::string> compile_unit(const Nvrtc &nvrtc, const std::vector<SourceText> &headers, const SourceText &unit,
+StatusOr<KernelImage> compile_unit(const Nvrtc &nvrtc, const std::vector<SourceText> &headers, const SourceText &unit,
                                    const std::string &arch) {
   std::vector<const char *> names, texts;
   for (const SourceText &header : headers) {
@@ -73,12 +89,11 @@ StatusOr<std::string> compile_unit(const Nvrtc &nvrtc, const std::vector<SourceT
   const nvrtcResult result = nvrtc.nvrtcCompileProgram(program, static_cast<int>(values.size()), values.data());
   std::string log, image;
   size_t size = 0;
-  if (result != 0) {
-    if (nvrtc.nvrtcGetProgramLogSize(program, &size) == 0) {
-      log.resize(size);
-      nvrtc.nvrtcGetProgramLog(program, log.data());
-    }
-  } else if (nvrtc.nvrtcGetCUBINSize(program, &size) == 0) {
+  if (nvrtc.nvrtcGetProgramLogSize(program, &size) == 0) {
+    log.resize(size);
+    nvrtc.nvrtcGetProgramLog(program, log.data());
+  }
+  if (result == 0 && nvrtc.nvrtcGetCUBINSize(program, &size) == 0) {
     image.resize(size);
     nvrtc.nvrtcGetCUBIN(program, image.data());
   }
@@ -86,13 +101,13 @@ StatusOr<std::string> compile_unit(const Nvrtc &nvrtc, const std::vector<SourceT
   if (result != 0 || image.empty())
     return internal_error("NVRTC " + nvrtc.version() + " refuses kernel \"" + unit.name + "\" for " + arch + ":\n" +
                           log);
-  return image;
+  return KernelImage{std::move(image), parse_resources(log)};
 }
 
-StatusOr<std::vector<std::string>> compile_units(const Nvrtc &nvrtc, const std::vector<SourceText> &headers,
+StatusOr<std::vector<KernelImage>> compile_units(const Nvrtc &nvrtc, const std::vector<SourceText> &headers,
                                                  const std::vector<const SourceText *> &units, const std::string &arch,
                                                  uint32_t threads, double *cpu_seconds) {
-  std::vector<std::string> images(units.size());
+  std::vector<KernelImage> images(units.size());
   std::vector<Status> failures(units.size());
   std::vector<double> seconds(units.size());
   std::atomic<size_t> next = 0;
@@ -162,20 +177,22 @@ std::string DiskCache::key(const std::vector<SourceText> &headers, const SourceT
   return arch + "-" + name;
 }
 
-std::string DiskCache::read(const std::string &key) const {
+KernelImage DiskCache::read(const std::string &key) const {
   if (folder_.empty())
     return {};
   std::ifstream file(folder_ + "/" + key, std::ios::binary);
   char magic[8];
   uint64_t hash = 0;
+  KernelImage entry;
   if (!file.read(magic, sizeof(magic)) || std::memcmp(magic, kCacheMagic, sizeof(magic)) != 0 ||
-      !file.read(reinterpret_cast<char *>(&hash), sizeof(hash)))
+      !file.read(reinterpret_cast<char *>(&hash), sizeof(hash)) ||
+      !file.read(reinterpret_cast<char *>(&entry.resources), sizeof(entry.resources)))
     return {};
-  std::string image(std::istreambuf_iterator<char>(file), {});
-  return hash_of(image) == hash ? image : std::string();
+  entry.image.assign(std::istreambuf_iterator<char>(file), {});
+  return hash_of(entry.image) == hash ? entry : KernelImage();
 }
 
-void DiskCache::write(const std::string &key, std::string_view image) const {
+void DiskCache::write(const std::string &key, const KernelImage &entry) const {
   if (folder_.empty())
     return;
   for (size_t i = 1; i <= folder_.size(); ++i)
@@ -185,10 +202,11 @@ void DiskCache::write(const std::string &key, std::string_view image) const {
   const std::string path = folder_ + "/" + key, temporary = path + "." + std::to_string(getpid());
   {
     std::ofstream file(temporary, std::ios::binary);
-    const uint64_t hash = hash_of(image);
+    const uint64_t hash = hash_of(entry.image);
     file.write(kCacheMagic, sizeof(kCacheMagic));
     file.write(reinterpret_cast<const char *>(&hash), sizeof(hash));
-    file.write(image.data(), static_cast<std::streamsize>(image.size()));
+    file.write(reinterpret_cast<const char *>(&entry.resources), sizeof(entry.resources));
+    file.write(entry.image.data(), static_cast<std::streamsize>(entry.image.size()));
     if (!file.flush()) {
       std::remove(temporary.c_str());
       return;

@@ -13,6 +13,18 @@ struct SourceText {
   std::string name, text;
 };
 
+// What a kernel needs of a multiprocessor, from the assembler's report.
+struct KernelResources {
+  uint32_t registers = 0;  // of a thread
+  uint32_t spilled = 0;    // bytes of a thread that go to memory and back for want of registers
+  uint32_t stack = 0;      // bytes of a thread
+  uint32_t shared = 0;     // static shared memory of a block, bytes
+};
+struct KernelImage {
+  std::string image;  // cubin
+  KernelResources resources;
+};
+
 // "sm_90a" for 9.0, "sm_100a" for 10.0, else "sm_86": what NVRTC is asked for. Kernels use instructions of exactly
 // these.
 std::string architecture_for(int major, int minor);
@@ -20,11 +32,11 @@ std::string architecture_for(int major, int minor);
 bool runs_on(std::string_view arch, int major, int minor);
 
 // Compiles one unit; Internal with NVRTC's log where it refuses. `arch` is like "sm_90a".
-StatusOr<std::string> compile_unit(const Nvrtc &nvrtc, const std::vector<SourceText> &headers, const SourceText &unit,
+StatusOr<KernelImage> compile_unit(const Nvrtc &nvrtc, const std::vector<SourceText> &headers, const SourceText &unit,
                                    const std::string &arch);
 
 // Compiles all units on `threads` threads (0: one for each hardware thread); images in the order of the units.
-StatusOr<std::vector<std::string>> compile_units(const Nvrtc &nvrtc, const std::vector<SourceText> &headers,
+StatusOr<std::vector<KernelImage>> compile_units(const Nvrtc &nvrtc, const std::vector<SourceText> &headers,
                                                  const std::vector<const SourceText *> &units, const std::string &arch,
                                                  uint32_t threads, double *cpu_seconds);
 
@@ -37,8 +49,8 @@ public:
   // The name of an entry: everything that its image depends on.
   static std::string key(const std::vector<SourceText> &headers, const SourceText &unit, const std::string &arch,
                          const std::string &nvrtc);
-  std::string read(const std::string &key) const;  // empty: there is none
-  void write(const std::string &key, std::string_view image) const;
+  KernelImage read(const std::string &key) const;  // an empty image: there is none
+  void write(const std::string &key, const KernelImage &image) const;
 
 private:
   std::string folder_;

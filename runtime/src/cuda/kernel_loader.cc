@@ -66,19 +66,19 @@ StatusOr<std::map<std::string, std::string>> load_images(const Plan &plan, int m
     const DiskCache cache(options.cache_dir);
     std::vector<const SourceText *> compile;
     for (const SourceText *unit : missing) {
-      std::string image = cache.read(DiskCache::key(sources.headers, *unit, arch, (*nvrtc)->version()));
-      if (image.empty()) {
+      KernelImage entry = cache.read(DiskCache::key(sources.headers, *unit, arch, (*nvrtc)->version()));
+      if (entry.image.empty()) {
         compile.push_back(unit);
       } else {
-        images[unit->name] = std::move(image);
+        images[unit->name] = std::move(entry.image);
         ++report.from_cache;
       }
     }
-    MILI_ASSIGN_OR_RETURN(std::vector<std::string> compiled, compile_units(**nvrtc, sources.headers, compile, arch,
+    MILI_ASSIGN_OR_RETURN(std::vector<KernelImage> compiled, compile_units(**nvrtc, sources.headers, compile, arch,
                                                                            options.jit_threads, &report.cpu_seconds));
     for (size_t i = 0; i < compile.size(); ++i) {
       cache.write(DiskCache::key(sources.headers, *compile[i], arch, (*nvrtc)->version()), compiled[i]);
-      images[compile[i]->name] = std::move(compiled[i]);
+      images[compile[i]->name] = std::move(compiled[i].image);
       ++report.compiled;
     }
   }

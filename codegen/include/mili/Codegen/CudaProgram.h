@@ -25,10 +25,14 @@ struct CudaProgram {
 /// The device headers that the compiler was built with, and the batch's field list, by the names that sources include.
 std::vector<CudaFile> cudaHeaders();
 
-/// One image of a unit for one architecture.
+/// One unit compiled for one architecture, and what it needs of a multiprocessor (see KernelResources in cuda.fbs).
+struct CudaImage {
+  std::string unit, bytes;
+  uint32_t registers, spilled, stack, shared;
+};
 struct CudaCubins {
   std::string arch, nvrtc;
-  std::vector<std::pair<std::string, std::string>> images;  // unit, bytes
+  std::vector<CudaImage> images;
 };
 
 /// Writes every stage of every `mili_plan.kernel`, and the units that serve the runtime. Emits located diagnostics.

@@ -19,6 +19,10 @@ namespace mlir::mili::codegen {
 int64_t featuresOf(Value activation);
 Type elementOf(Value tensor);
 
+/// Whether the module of this group or kernel asks for results that do not depend on what else is in a step
+/// (mili.deterministic): every bucket then sums in the same order.
+bool isDeterministic(Operation *op);
+
 /// Whether a group works on one row per wanted row: something that it reads comes from `mili.logits`, through any
 /// number of groups.
 bool isOnWantedRows(GroupOp group);

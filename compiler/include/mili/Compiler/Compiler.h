@@ -51,6 +51,10 @@ struct CompileOptions {
   uint32_t prefill_tokens = 0;   // tokens of the largest bucket; 0: 512 on cpu, 2048 on cuda
   std::vector<std::string> disabled_fusions;  // kinds of fusion to leave out, by the names that --explain prints
   bool merge_projections = true;
+  bool arena_reuse = true;  // values share memory when their lives allow it
+  // What a token computes depends on its sequence alone, bit by bit, not on what else is in a step: every bucket fuses
+  // alike, sums in one order and attends with one kernel. Slower where steps are short.
+  bool deterministic = false;
   Phase compile_to = Phase::kPack;  // stop after this phase and return its IR as text
   std::string dump_dir;             // write the IR after each phase here; empty: do not
   ExplainFormat explain = ExplainFormat::kNone;

@@ -28,6 +28,8 @@ def Mili_Dialect : Dialect {
     static constexpr llvm::StringLiteral getLayersAttrName() { return "mili.layers"; }
     /// Sequences that can be live at once, set by the driver.
     static constexpr llvm::StringLiteral getRequestsAttrName() { return "mili.requests"; }
+    /// Unit attribute, set by the driver: what a token computes does not depend on what else is in the step.
+    static constexpr llvm::StringLiteral getDeterministicAttrName() { return "mili.deterministic"; }
   private:
     void registerTypes();
     void registerAttributes();

@@ -91,6 +91,8 @@ def FuseGroups : Pass<"mili-fuse-groups", "::mlir::ModuleOp"> {
            "Most features that one tile of a product may have to hold for its epilogue">,
     Option<"tileFeatures", "tile-features", "int64_t", "1",
            "Features that any tile of the target holds together: an epilogue that needs no more costs no tiles">,
+    Option<"asTokens", "as-tokens", "int64_t", "0",
+           "Decide for a step of this many tokens in every bucket, so that all buckets fuse alike; 0: for the bucket's own">,
     Option<"workers", "workers", "int64_t", "8", "Parallel workers that costs are estimated for">,
     Option<"launchNs", "launch-ns", "int64_t", "5000", "Cost of one more launch (barrier), in nanoseconds">,
     Option<"flopsPerNs", "flops-per-ns", "int64_t", "32", "Element-wise floating-point operations of one worker in a nanosecond">,
@@ -118,6 +120,7 @@ def MemoryPlan : Pass<"mili-memory-plan", "::mlir::ModuleOp"> {
   let options = [
     Option<"requests", "requests", "int64_t", "0", "Sequences that can be live at once; 0: the module's mili.requests">,
     Option<"context", "context", "int64_t", "0", "Tokens of each sequence; 0: the module's mili.context">,
+    Option<"reuse", "reuse", "bool", "true", "Let values share memory; off to measure what that is worth">,
     Option<"report", "report", "std::string", "\"\"", "Print each bucket's figures to standard error: table">
   ];
   let statistics = [
