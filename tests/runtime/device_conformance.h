@@ -6,6 +6,7 @@
 
 #include "mili/runtime/device.h"
 #include "mili/runtime/plan.h"
+#include "toy_plan.h"
 
 #include <gtest/gtest.h>
 
@@ -17,12 +18,16 @@ namespace mili {
 
 struct DeviceUnderTest {
   std::string name;
-  std::function<std::unique_ptr<Device>()> make;
+  std::function<std::unique_ptr<Device>()> make;  // null: the device is not there
+  bool cuda = false;
+  std::string absent = {};  // why make() gives nothing
 };
 
 class DeviceConformance : public testing::TestWithParam<DeviceUnderTest> {
 protected:
   void SetUp() override;
+  // A plan with the suite's kernels for the device; a test may bend it before it writes it.
+  static toy::ToyPlan toy();
   // The plan of the suite: kernel 0 adds one to each tile's counter, kernel 1 reverses 256 counters and adds one.
   std::unique_ptr<Plan> plan;
   std::unique_ptr<Device> device;

@@ -1,6 +1,8 @@
 #include "toy_plan.h"
 
+#include "mili/runtime/hash.h"
 #include "mili/runtime/plan_writer.h"
+#include "mili/schema/cuda_generated.h"
 #include "toy_model.h"
 
 #include <gtest/gtest.h>
@@ -61,6 +63,23 @@ ToyPlan toy_plan() {
   return toy;
 }
 
+ToyPlan toy_cuda_plan() {
+  ToyPlan toy = toy_plan();
+  toy.target = "cuda";
+  toy.variants.clear();
+  // As in toy_kernels.cc; a block is a tile.
+  toy.cuda_units = {
+      {"toy_count", "extern \"C\" __global__ void toy_count(const void *, unsigned long long *counts) {\n"
+                    "  if (threadIdx.x == 0)\n    ++counts[blockIdx.x];\n}\n"},
+      {"toy_reverse",
+       "extern \"C\" __global__ void toy_reverse(const void *, const unsigned long long *in, unsigned long long *out) {\n"
+       "  if (threadIdx.x == 0)\n    out[blockIdx.x] = in[255 - blockIdx.x] + 1;\n}\n"}};
+  for (ToyKernel &kernel : toy.kernels)
+    kernel = {"toy_count", 0};
+  toy.kernels[1].symbol = "toy_reverse";
+  return toy;
+}
+
 std::vector<std::byte> ToyPlan::meta() const {
   flatbuffers::FlatBufferBuilder b;
   std::vector<flatbuffers::Offset<plan::Weight>> weight_records;
@@ -72,8 +91,10 @@ std::vector<std::byte> ToyPlan::meta() const {
     state_records.push_back(
         plan::CreateStateDirect(b, s.name.c_str(), s.kind, s.heads, s.k, s.v, s.elem, 0, s.page_bytes, s.slot_bytes));
   std::vector<flatbuffers::Offset<plan::Kernel>> kernel_records;
+  const std::vector<plan::CudaLaunch> launch{plan::CudaLaunch(80, 32, 0, 0)};
   for (const ToyKernel &k : kernels)
-    kernel_records.push_back(plan::CreateKernelDirect(b, k.symbol.c_str(), k.scratch));
+    kernel_records.push_back(
+        plan::CreateKernelDirect(b, k.symbol.c_str(), k.scratch, nullptr, target == "cuda" ? &launch : nullptr));
   std::vector<flatbuffers::Offset<plan::Bucket>> bucket_records;
   for (const ToyBucket &bucket : buckets) {
     std::vector<flatbuffers::Offset<plan::Launch>> launches;
@@ -114,7 +135,31 @@ std::vector<std::byte> ToyPlan::meta() const {
 
 Status ToyPlan::write(const std::string &path) const {
   MILI_ASSIGN_OR_RETURN(PlanWriter writer, PlanWriter::create(path));
-  MILI_RETURN_IF_ERROR(writer.add_section(SectionKind::kHostObject, read_file(MILI_TOY_OBJECT)).status());
+  if (target == "cuda") {
+    flatbuffers::FlatBufferBuilder b;
+    std::vector<flatbuffers::Offset<plan::SourceFile>> headers, units;
+    for (const auto &[name, text] : cuda_units)
+      units.push_back(plan::CreateSourceFileDirect(b, name.c_str(), text.c_str()));
+    b.Finish(plan::CreateCudaSourcesDirect(b, &headers, &units));
+    const auto sources = std::as_bytes(std::span(b.GetBufferPointer(), b.GetSize()));
+    MILI_RETURN_IF_ERROR(writer.add_section(SectionKind::kCudaSource, sources).status());
+    RunningHash hash;
+    hash.update(sources);
+    for (const Images &images : cuda_images) {
+      flatbuffers::FlatBufferBuilder c;
+      std::vector<flatbuffers::Offset<plan::Cubin>> records;
+      for (const auto &[unit, bytes] : images.units) {
+        auto image = c.CreateVector(reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size());
+        records.push_back(plan::CreateCubin(c, c.CreateString(unit), image));
+      }
+      c.Finish(plan::CreateCubinsDirect(c, images.arch.c_str(), "13.0", hash.digest(), &records));
+      MILI_RETURN_IF_ERROR(
+          writer.add_section(SectionKind::kCubins, std::as_bytes(std::span(c.GetBufferPointer(), c.GetSize())))
+              .status());
+    }
+  } else {
+    MILI_RETURN_IF_ERROR(writer.add_section(SectionKind::kHostObject, read_file(MILI_TOY_OBJECT)).status());
+  }
   MILI_RETURN_IF_ERROR(writer.add_section(SectionKind::kMeta, meta()).status());
   MILI_RETURN_IF_ERROR(writer.begin_weights());
   MILI_RETURN_IF_ERROR(writer.append_weights(std::as_bytes(std::span(table))));

@@ -51,6 +51,13 @@ struct ToyPlan {
   std::vector<int32_t> eos{2};
   float top_p = 1;
   std::string target = "cpu", function = "forward";
+  // Of target "cuda": units of CUDA source, name and text; images of them, by architecture, each unit and bytes.
+  std::vector<std::pair<std::string, std::string>> cuda_units;
+  struct Images {
+    std::string arch;
+    std::vector<std::pair<std::string, std::string>> units;
+  };
+  std::vector<Images> cuda_images;
   std::vector<ToyWeight> weights;
   std::vector<ToyState> states;
   std::vector<ToyKernel> kernels;
@@ -62,6 +69,9 @@ struct ToyPlan {
   std::vector<std::byte> meta() const;
   Status write(const std::string &path) const;
 };
+
+// The same shape with the device suite's kernels as CUDA source; no model runs on it.
+ToyPlan toy_cuda_plan();
 
 // A valid plan. Buckets (tokens, sequences, rows): (1,1,1), (4,3,4), (16,3,4).
 ToyPlan toy_plan();

@@ -64,7 +64,33 @@ StatusOr<Nvrtc> load_nvrtc() {
   return nvrtc;
 }
 
+StatusOr<CublasLt> load_cublaslt() {
+  void *library = nullptr;
+  for (const char *folder : {"", "/usr/local/cuda/lib64/"})
+    for (const char *name : {"libcublasLt.so.13", "libcublasLt.so.12"})
+      if (!library)
+        library = dlopen((std::string(folder) + name).c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!library)
+    return unavailable("cuBLASLt is not on this machine");
+  CublasLt lt;
+  std::string missing;
+#define MILI_CUBLASLT(name, ...)                                                                                       \
+  if (!resolve(library, #name, lt.name))                                                                               \
+    missing = #name;
+#include "cuda_api.def"
+  if (!missing.empty())
+    return unavailable("this cuBLASLt has no " + missing);
+  return lt;
+}
+
 }  // namespace
+
+StatusOr<const CublasLt *> CublasLt::get() {
+  static StatusOr<CublasLt> lt = load_cublaslt();
+  if (!lt.ok())
+    return lt.status();
+  return &*lt;
+}
 
 StatusOr<const Driver *> Driver::get() {
   static StatusOr<Driver> driver = load_driver();

@@ -1,4 +1,4 @@
-// The CUDA driver and NVRTC, opened at run time. The declarations are our own, as few as MILI needs; a test compares
+// The CUDA driver, NVRTC and cuBLASLt, opened at run time. The declarations are our own, as few as MILI needs; a test compares
 // them with the toolkit's headers where those are installed (tests/runtime/cuda_api_test.cc).
 #pragma once
 
@@ -22,7 +22,7 @@ using CUfunction = struct CUfunc_st *;
 using CUgraph = struct CUgraph_st *;
 using CUgraphExec = struct CUgraphExec_st *;
 using nvrtcProgram = struct _nvrtcProgram *;
-struct alignas(64) CUtensorMap {
+struct alignas(128) CUtensorMap {
   uint64_t opaque[16];
 };
 
@@ -35,6 +35,8 @@ inline constexpr unsigned kStreamNonBlocking = 1, kEventDefault = 0, kEventExter
 inline constexpr int kCaptureThreadLocal = 1;
 inline constexpr int kTensorBf16 = 9, kTensorInterleaveNone = 0, kTensorSwizzle128 = 3, kTensorPromotion256 = 3,
                      kTensorFillZero = 0;
+inline constexpr int kCompute32f = 68, kReal32f = 0, kReal16Bf = 14, kReal8fE4m3 = 28;
+inline constexpr int kMatmulTransA = 3, kMatmulFastAccumulation = 25, kPreferenceWorkspace = 1;
 
 // Entry points of libcuda.so.1.
 struct Driver {
@@ -59,6 +61,15 @@ struct Nvrtc {
   // where there is none.
   static StatusOr<const Nvrtc *> get();
   std::string version() const { return std::to_string(major) + "." + std::to_string(minor); }
+};
+
+// Entry points of libcublasLt; a cublasStatus_t is an int, 0 is success.
+struct CublasLt {
+#define MILI_CUBLASLT(name, ...) int (*name)(__VA_ARGS__) = nullptr;
+#include "cuda_api.def"
+
+  // Looks for libcublasLt.so.13 and .12 where the loader does and under /usr/local/cuda. Unavailable where there is none.
+  static StatusOr<const CublasLt *> get();
 };
 
 }  // namespace mili::cuda

@@ -466,6 +466,9 @@ StatusOr<std::unique_ptr<LaunchList>> CudaDevice::prepare(const Module &module, 
 Status CudaDevice::execute(LaunchList &base, const Batch &, std::span<double> seconds) {
   enter();
   auto &list = static_cast<CudaLaunchList &>(base);
+  if (!seconds.empty() && seconds.size() != list.launches.size())
+    return invalid_argument(std::to_string(seconds.size()) + " times for " + std::to_string(list.launches.size()) +
+                            " launches");
   if (seconds.empty() && list.graph)
     return driver_.check(driver_.cuGraphLaunch(list.graph, stream_), "launching a step");
   if (seconds.empty()) {

@@ -19,6 +19,7 @@ public:
 
 private:
   void clear();
+  const CublasLt *library_ = nullptr;
   void *handle_ = nullptr;
   void *operation_ = nullptr, *a_ = nullptr, *d_ = nullptr, *preference_ = nullptr;
   alignas(16) unsigned char heuristic_[96] = {};
