@@ -66,11 +66,64 @@ struct Tiles {
   int64_t sharedMma() const { return stagesMma * stageBytes(rowsMma) + 8 * 1280; }
 };
 
+/// Cycles of a product, estimated; what chooseTiles minimizes. Constants fit measurements on an H200 (8B shapes at 64 rows,
+/// each tile size and number of splits; 512 and 2048 rows).
+struct TileCosts {
+  const Product &product;
+  int64_t rows;
+
+  int64_t steps() const { return llvm::divideCeil(product.depth, 64); }
+  double weightBytes() const { return 2.0 * static_cast<double>(product.features) * static_cast<double>(product.depth); }
+  int64_t items(const Tiles &tiles) const {
+    return llvm::divideCeil(product.features, tiles.features) * llvm::divideCeil(rows, tiles.rows) * tiles.splits;
+  }
+  /// 2048 multiply-adds a cycle and multiprocessor.
+  static double compute(const Tiles &tiles) {
+    return static_cast<double>(tiles.features * std::max<int64_t>(tiles.rows, 32) * 64) / 2048.0;
+  }
+
+  /// Up to 128 rows: bound by the stream of weights. A block alone takes 42 bytes a cycle into shared memory, two together
+  /// 46; all of memory gives 18 for each multiprocessor. Splits cost a round of atomics, and the last to arrive reads all
+  /// parts alone.
+  double streaming(const Tiles &tiles) const {
+    const auto area = static_cast<double>(tiles.features * tiles.rows);
+    const auto stage = static_cast<double>(tiles.stageBytes(tiles.rows));
+    const double finish = 700.0 + area / 32.0;
+    auto item = [&](int64_t together) {
+      const auto blocks = static_cast<double>(together);
+      return std::max(compute(tiles) * blocks, stage * blocks / (together == 1 ? 42.0 : 46.0)) *
+                 static_cast<double>(llvm::divideCeil(steps(), tiles.splits)) +
+             finish;
+    };
+    const int64_t slots = tiles.blocksPerSm * kMultiprocessors, full = items(tiles) / slots, rest = items(tiles) % slots;
+    double time = static_cast<double>(full) * item(tiles.blocksPerSm);
+    if (rest > 0)
+      time += item(std::min<int64_t>(tiles.blocksPerSm, llvm::divideCeil(rest, kMultiprocessors)));
+    const double parts = tiles.splits > 1 ? 8.0 * area * static_cast<double>(items(tiles)) : 0.0;
+    time = std::max(time, (weightBytes() + parts) / (18.0 * kMultiprocessors) + finish);
+    if (tiles.splits > 1)
+      time += 2500.0 + 900.0 * static_cast<double>(tiles.splits) * (1.0 + area / 4096.0);
+    return time;
+  }
+
+  /// More rows: bound by the tensor cores, or by copies of small tiles.
+  double computing(const Tiles &tiles) const {
+    const double together =
+        std::min(static_cast<double>(tiles.blocksPerSm), static_cast<double>(items(tiles)) / kMultiprocessors);
+    const double copy =
+        static_cast<double>(tiles.stageBytes(tiles.rows)) / std::min(45.0, 26.0 * std::max(1.0, together));
+    const double item = std::max(compute(tiles), copy) * static_cast<double>(steps()) + 700.0 +
+                        static_cast<double>(tiles.features * tiles.rows) / 32.0;
+    const double waves = std::ceil(static_cast<double>(items(tiles)) / kMultiprocessors);
+    return std::max(waves * item, weightBytes() / (19.0 * kMultiprocessors)) + 0.05 * waves * item;
+  }
+};
+
 /// With `deterministic` the depth is never split: every bucket then sums in the same order.
 Tiles chooseTiles(const Product &product, int64_t rows, bool deterministic) {
+  const TileCosts costs{product, rows};
   Tiles best;
   double bestTime = std::numeric_limits<double>::infinity();
-  const int64_t steps = llvm::divideCeil(product.depth, 64);
   for (int64_t tileFeatures : {64, 128})
     for (int64_t tileRows : {16, 32, 64, 128, 256}) {
       // Wide tiles of rows only where there are rows for them.
@@ -78,9 +131,8 @@ Tiles chooseTiles(const Product &product, int64_t rows, bool deterministic) {
         continue;
       if (tileRows == 256 && tileFeatures == 64)
         continue;
-      int64_t tiles = llvm::divideCeil(product.features, tileFeatures) * llvm::divideCeil(rows, tileRows);
       for (int64_t splits : {1, 2, 3, 4, 6, 8}) {
-        if (splits > 1 && (deterministic || steps / splits < 8 || rows > 128))
+        if (splits > 1 && (deterministic || costs.steps() / splits < 8 || rows > 128))
           continue;
         Tiles candidate;
         candidate.features = tileFeatures;
@@ -94,21 +146,7 @@ Tiles chooseTiles(const Product &product, int64_t rows, bool deterministic) {
         candidate.rowsMma = std::min<int64_t>(tileRows, 128);
         candidate.stagesMma =
             std::clamp<int64_t>((kCommonShared - 8 * 1280) / candidate.stageBytes(candidate.rowsMma), 2, 4);
-        // In cycles. A step of 64 elements of depth: 2048 multiply-adds a cycle, 45 bytes a cycle into shared memory at
-        // most. The slowest multiprocessor counts, but never less than all bytes at the memory's 19 bytes a cycle and
-        // multiprocessor, partial results out and in again among them.
-        const auto area = static_cast<double>(tileFeatures * tileRows);
-        const double compute = static_cast<double>(tileFeatures * std::max<int64_t>(tileRows, 32) * 64) / 2048.0;
-        const double together = std::min(static_cast<double>(candidate.blocksPerSm),
-                                         static_cast<double>(tiles * splits) / kMultiprocessors);
-        const double copy = static_cast<double>(stage) / std::min(45.0, 26.0 * std::max(1.0, together));
-        const double parts = splits > 1 ? 8.0 * area : 0.0;
-        const double finish = 700.0 + area / 32.0 + parts / 45.0;
-        const double item = std::max(compute, copy) * static_cast<double>(llvm::divideCeil(steps, splits)) + finish;
-        const double waves = std::ceil(static_cast<double>(tiles * splits) / kMultiprocessors);
-        const double bytes = 2.0 * static_cast<double>(product.features) * static_cast<double>(product.depth) +
-                             parts * static_cast<double>(tiles * splits);
-        const double time = std::max(waves * item, bytes / (19.0 * kMultiprocessors)) + 0.05 * waves * item;
+        const double time = rows <= 128 ? costs.streaming(candidate) : costs.computing(candidate);
         if (time < bestTime * 0.999) {
           bestTime = time;
           best = candidate;

@@ -64,6 +64,7 @@ public:
     int64_t threads = kernel.get("threads");
     writer.open(formatv("extern \"C\" __global__ __launch_bounds__({0}) void MILI_KERNEL({1})", threads,
                         printer.params().declaration()));
+    writer.line("mili::begin_kernel();");
     writer.line("const mili::int64_t row = blockIdx.x;");
     bool wanted = kernel.get("wanted") != 0;
     writer.line(formatv("if (row >= batch->{0})", wanted ? "logit_rows" : "tokens"));

@@ -48,7 +48,12 @@ struct Engine::Impl {
   BucketBounds largest;
   BatchLayout layout;
   // Where the device's memory is not the host's.
-  std::unique_ptr<HostBuffer> mirror;  // of the tables
+  // Of the tables, two in turn: while one is on its way to the device the next step is written into the other.
+  std::unique_ptr<HostBuffer> mirrors[2];
+  std::unique_ptr<Event> mirror_sent[2];
+  bool mirror_used[2] = {};
+  HostBuffer *mirror = nullptr;  // the one that fill() writes
+  int turn = 0;
   std::unique_ptr<HostBuffer> host_logits;
   std::unique_ptr<HostBuffer> sampled;             // [kDecodeLag][largest.logit_rows], where buckets sample
   std::vector<std::unique_ptr<Event>> sampled_at;  // [kDecodeLag]
@@ -68,6 +73,10 @@ struct Engine::Impl {
 
   Status allocate();
   Status prepare(const plan::Function &function, const Progress &progress);
+  // Makes the next mirror the current one, once the device has it; nothing where the host shares the tables.
+  Status next_mirror();
+  // Sends the current mirror.
+  Status send_tables();
   Status check(std::span<const StepSequence> sequences, int64_t &tokens, int64_t &rows) const;
   Batch fill(std::span<const StepSequence> sequences, int64_t tokens, int64_t rows, bool feedback = false);
 };
@@ -145,7 +154,11 @@ Status Engine::Impl::prepare(const plan::Function &function, const Progress &pro
   auto size = [&](uint32_t i) { return std::tuple(bounds[i].tokens, bounds[i].sequences, bounds[i].logit_rows); };
   std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return size(a) < size(b); });
   if (!device->host_visible()) {
-    MILI_ASSIGN_OR_RETURN(mirror, device->allocate_host(layout.total));
+    for (int i = 0; i < 2; ++i) {
+      MILI_ASSIGN_OR_RETURN(mirrors[i], device->allocate_host(layout.total));
+      MILI_ASSIGN_OR_RETURN(mirror_sent[i], device->create_event());
+    }
+    mirror = mirrors[0].get();
     MILI_ASSIGN_OR_RETURN(host_logits,
                           device->allocate_host(static_cast<uint64_t>(largest.logit_rows * vocab) * sizeof(float)));
     MILI_ASSIGN_OR_RETURN(
@@ -166,7 +179,10 @@ Engine::~Engine() {
   impl_->kv = DeviceBuffer();
   impl_->tables = DeviceBuffer();
   impl_->counters = DeviceBuffer();
-  impl_->mirror.reset();
+  for (int i = 0; i < 2; ++i) {
+    impl_->mirrors[i].reset();
+    impl_->mirror_sent[i].reset();
+  }
   impl_->host_logits.reset();
   impl_->sampled.reset();
   impl_->sampled_at.clear();
@@ -282,6 +298,22 @@ Status Engine::Impl::check(std::span<const StepSequence> sequences, int64_t &tok
   return ok_status();
 }
 
+Status Engine::Impl::next_mirror() {
+  if (!mirror)
+    return ok_status();
+  turn ^= 1;
+  mirror = mirrors[turn].get();
+  return mirror_used[turn] ? device->wait(*mirror_sent[turn]) : ok_status();
+}
+
+Status Engine::Impl::send_tables() {
+  if (!mirror)
+    return ok_status();
+  mirror_used[turn] = true;
+  MILI_RETURN_IF_ERROR(device->copy_to_device(tables.address(), mirror->data(), mirror->size()));
+  return device->record(*mirror_sent[turn]);
+}
+
 Batch Engine::Impl::fill(std::span<const StepSequence> sequences, int64_t tokens, int64_t rows, bool feedback) {
   const auto columns = static_cast<int64_t>(plan.memory().pages_per_sequence);
   int32_t *ids = host_table(layout.token_ids), *positions = host_table(layout.positions);
@@ -345,9 +377,9 @@ StatusOr<StepOutput> Engine::step(std::span<const StepSequence> sequences) {
   // A truncated file would end the process at the first missing page of its weights.
   MILI_RETURN_IF_ERROR(self.plan.check_unchanged());
   EngineBucket &bucket = self.buckets[index];
+  MILI_RETURN_IF_ERROR(self.next_mirror());
   const Batch batch = self.fill(sequences, tokens, rows);
-  if (self.mirror)
-    MILI_RETURN_IF_ERROR(self.device->copy_to_device(self.tables.address(), self.mirror->data(), self.mirror->size()));
+  MILI_RETURN_IF_ERROR(self.send_tables());
   MILI_RETURN_IF_ERROR(self.device->execute(*bucket.list, batch,
                                             self.profiling ? std::span<double>(bucket.seconds) : std::span<double>()));
   bucket.steps += self.profiling;
@@ -395,8 +427,9 @@ Status Engine::decode(std::span<const StepSequence> sequences, int64_t steps, co
   MILI_ASSIGN_OR_RETURN(uint32_t index, pick_bucket(count, count, count));
   MILI_RETURN_IF_ERROR(self.plan.check_unchanged());
   EngineBucket &bucket = self.buckets[index];
+  MILI_RETURN_IF_ERROR(self.next_mirror());
   const Batch batch = self.fill(sequences, count, count, /*feedback=*/true);
-  MILI_RETURN_IF_ERROR(self.device->copy_to_device(self.tables.address(), self.mirror->data(), self.mirror->size()));
+  MILI_RETURN_IF_ERROR(self.send_tables());
   auto *ring = reinterpret_cast<int32_t *>(self.sampled->data());
   DeviceAddress sampled = self.arena.address() + bucket.record->sampled_offset();
   auto read = [&](int64_t step) -> StatusOr<bool> {

@@ -209,7 +209,7 @@ int main(int argc, char **argv) {
   int repeats = 3;
   bool profile = false;
   CudaOptions cuda;
-  bool no_cubins = false, no_graphs = false;
+  bool no_cubins = false, no_graphs = false, no_dependent = false;
   CLI::App app{"mili-bench: prompt (pp) and generation (tg) rates of a plan"};
   app.footer(
       "Examples:\n"
@@ -233,6 +233,7 @@ int main(int argc, char **argv) {
   app.add_option("-o", format, "md, csv or json")->check(CLI::IsMember({"md", "csv", "json"}))->capture_default_str();
   app.add_option("--device", cuda.device, "which GPU, from 0")->capture_default_str();
   app.add_flag("--no-cubins", no_cubins, "compile the kernels although the plan has images");
+  app.add_flag("--no-dependent-launch", no_dependent, "let each kernel end before the next one begins");
   app.add_flag("--no-graphs", no_graphs, "launch kernel by kernel");
   app.add_option("--kernel-cache", cuda.cache_dir, "folder of compiled kernels, or off");
   app.add_flag("--profile", profile, "after each test a table of its kernels");
@@ -254,6 +255,7 @@ int main(int argc, char **argv) {
     depths = {0};
   cuda.use_cubins = !no_cubins;
   cuda.graphs = !no_graphs;
+  cuda.dependent_launch = !no_dependent;
 
   nlohmann::json before;
   if (!compare.empty()) {

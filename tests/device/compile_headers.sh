@@ -103,7 +103,7 @@ for arch in sm_80 sm_90a sm_100a; do
         keys = dim <= 80 ? 64 : 32; rows = dim <= 128 ? 128 : 64
         shared = (rows + 4 * keys) * dim * 2 + (2 * rows + 4) * 4
       } else {
-        slot = 32 * dim; slots = int(16384 / slot); slots = slots < 3 ? 3 : slots > 8 ? 8 : slots
+        slot = 32 * dim; slots = int(16384 / slot); slots = slots < 3 ? 3 : slots > 8 ? 8 : slots; if (dim > 96) slots = 3
         shared = (dim <= 128 ? 4 : 3) * slots * slot + (dim <= 96 ? 0 : slot)
       }
       printf "%-8s %-9s heads/kv/dim/window/cap/sinks/splits/chunk %-30s registers %3d spilled %d shared %d\n", \

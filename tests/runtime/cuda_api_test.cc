@@ -89,6 +89,16 @@ TEST(CudaApi, Constants) {
   EXPECT_EQ(kMatmulTransA, static_cast<int>(CUBLASLT_MATMUL_DESC_TRANSA));
   EXPECT_EQ(kPreferenceWorkspace, static_cast<int>(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES));
   EXPECT_EQ(kMatmulFastAccumulation, static_cast<int>(CUBLASLT_MATMUL_DESC_FAST_ACCUM));
+  EXPECT_EQ(kLaunchAttributeProgrammaticStreamSerialization,
+            static_cast<int>(CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION));
+  EXPECT_EQ(sizeof(mili::cuda::CUlaunchAttribute), sizeof(::CUlaunchAttribute));
+  EXPECT_EQ(offsetof(mili::cuda::CUlaunchAttribute, programmatic_stream_serialization),
+            offsetof(::CUlaunchAttribute, value));
+  EXPECT_EQ(sizeof(mili::cuda::CUlaunchConfig), sizeof(::CUlaunchConfig));
+  EXPECT_EQ(offsetof(mili::cuda::CUlaunchConfig, shared_bytes), offsetof(::CUlaunchConfig, sharedMemBytes));
+  EXPECT_EQ(offsetof(mili::cuda::CUlaunchConfig, stream), offsetof(::CUlaunchConfig, hStream));
+  EXPECT_EQ(offsetof(mili::cuda::CUlaunchConfig, attributes), offsetof(::CUlaunchConfig, attrs));
+  EXPECT_EQ(offsetof(mili::cuda::CUlaunchConfig, attribute_count), offsetof(::CUlaunchConfig, numAttrs));
   EXPECT_EQ(sizeof(mili::cuda::CUtensorMap), sizeof(::CUtensorMap));
   EXPECT_GE(alignof(mili::cuda::CUtensorMap), alignof(::CUtensorMap));
 }

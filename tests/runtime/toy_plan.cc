@@ -77,6 +77,7 @@ ToyPlan toy_cuda_plan() {
   for (ToyKernel &kernel : toy.kernels)
     kernel = {"toy_count", 0};
   toy.kernels[1].symbol = "toy_reverse";
+  toy.memory.worker_scratch = 0;
   return toy;
 }
 

@@ -26,6 +26,21 @@ struct alignas(128) CUtensorMap {
   uint64_t opaque[16];
 };
 
+// Of the union behind an attribute only this member is used.
+struct CUlaunchAttribute {
+  int id;
+  char pad[4];
+  int programmatic_stream_serialization;
+  char rest[60];
+};
+struct CUlaunchConfig {
+  unsigned grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes;
+  CUstream stream;
+  CUlaunchAttribute *attributes;
+  unsigned attribute_count;
+};
+
+inline constexpr int kLaunchAttributeProgrammaticStreamSerialization = 6;
 inline constexpr CUresult kSuccess = 0, kOutOfMemory = 2;
 inline constexpr int kAttributeMultiprocessors = 16, kAttributeMajor = 75, kAttributeMinor = 76,
                      kAttributeSharedPerBlock = 97;

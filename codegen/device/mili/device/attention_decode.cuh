@@ -141,13 +141,16 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
   constexpr int kWarps = Tile::kWarps, kSlots = Tile::kSlots, kSliceKeys = Tile::kSliceKeys;
   using Swizzled = Swizzle<kChunks>;
 
+  start_dependents();
   const unsigned number = static_cast<unsigned>(tile);  // a grid's blocks fit 31 bits
   const int split = number % Config::kSplits;
   const int kv_head = number / Config::kSplits % Config::kKvHeads;
   const unsigned query_tile = number / (Config::kSplits * Config::kKvHeads);
   const QueryTile queries = find_query_tile<Tile::kTileTokens>(batch, query_tile);
-  if (queries.tokens == 0)
+  if (queries.tokens == 0) {
+    await_previous();
     return;
+  }
   const int32_t *positions = batch->positions + queries.first;
   const int first_position = positions[0], last_position = positions[queries.tokens - 1];
   int first_key = 0;
@@ -155,8 +158,10 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
     first_key = max(0, first_position - Config::kWindow + 1);
   const int first_split = min(first_key / Config::kChunk, Config::kSplits - 1);
   const int last_split = min(last_position / Config::kChunk, Config::kSplits - 1);
-  if (split < first_split || split > last_split)
+  if (split < first_split || split > last_split) {
+    await_previous();
     return;
+  }
   const int active_splits = last_split - first_split + 1;
 
   // This block's keys [begin, end), and its warp's slices of 16: first_slice, first_slice + kWarps, ...
@@ -176,49 +181,77 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
   unsigned char *const query_rows = shared + Tile::kSharedBytes - Tile::kSlotBytes;
   float *const scratch = reinterpret_cast<float *>(shared + Tile::kRingBytes - Tile::kSlotBytes) + warp * kDim;
 
-  if constexpr (Source::kAppends) {
-    append_keys_values<Config, kWarps>(batch, source, pool, pages, queries.sequence, kv_head, begin, end, scratch);
-    __syncthreads();
-  }
-
   const bf16 *pool_head = pool + static_cast<long>(kv_head) * kPageTokens * kDim;
   __shared__ unsigned arrival;
+
+  // Item n of a warp is the keys (n even) or values (n odd) of its slice n / 2, copied to slot n % kSlots.
+  int page = slices > 0 ? pages[first_slice * kSliceKeys / kPageTokens] : 0;
+  const auto copy_item = [&](int item, int slot) {
+    const int slice = first_slice + item / 2 * kWarps;
+    if (item < 2 * slices) {
+      const bf16 *from = pool_head + page * kv_page_elements<Config>() + (slice * kSliceKeys % kPageTokens) * kDim +
+                         (item % 2) * (static_cast<long>(Config::kKvHeads) * kPageTokens * kDim) + lane * 8;
+      const unsigned to = ring_address + slot * Tile::kSlotBytes;
+      // Zeros past the last visible key: a page's unwritten part may hold NaN, which a weight of 0 does not silence.
+      const int valid = end - slice * kSliceKeys;
+#pragma unroll
+      for (int i = 0; i < kSliceKeys * kChunks / kWarpSize; ++i) {
+        const unsigned index = i * kWarpSize + lane;
+        const int row = index / kChunks;
+        copy_async16(to + Swizzled::offset(row, index % kChunks), from + i * kWarpSize * 8, row < valid);
+      }
+      // The next slice's page number, early enough to be there when its keys' addresses need it.
+      if (item % 2 == 1)
+        page = pages[min(slice + kWarps, (end - 1) / kSliceKeys) * kSliceKeys / kPageTokens];
+    }
+    copy_async_commit();
+  };
+  const auto copy_first_items = [&] {
+#pragma unroll
+    for (int item = 0; item < kSlots - 1; ++item)
+      copy_item(item, item);
+  };
+
+  // Keys and values of earlier steps do not depend on the kernel before this one.
+  constexpr int kFirstSlices = kSlots / 2;
+  const bool early = Source::kAppends && !source_is_raw<Source>(0) && Tile::kRowBlocks == 1 &&
+                     (first_slice + (kFirstSlices - 1) * kWarps + 1) * kSliceKeys <=
+                         batch->positions[batch->q_start[queries.sequence]];
+  if constexpr (source_is_raw<Source>(0)) {
+    await_previous();
+    if constexpr (Source::kAppends) {
+      append_keys_values<Config, kWarps>(batch, source, pool, pages, queries.sequence, kv_head, begin, end, scratch);
+      __syncthreads();
+    }
+  } else {
+    // Written once, since registers are few: the copies come before the wait or after the append.
+#pragma unroll 1
+    for (int after = 0; after < 2; ++after) {
+      if (early == (after == 0))
+        copy_first_items();
+      if (after == 0) {
+        await_previous();
+        if constexpr (Source::kAppends) {
+          append_keys_values<Config, kWarps>(batch, source, pool, pages, queries.sequence, kv_head, begin, end, scratch);
+          __syncthreads();
+        }
+      }
+    }
+  }
 
   for (int row_block = 0; row_block < Tile::kRowBlocks; ++row_block) {
     const int first_head = kv_head * kGroup + row_block * kRowHeads;
     const int valid_rows = Tile::kRowBlocks == 1 ? queries.tokens * kGroup : min(kRows, kGroup - row_block * kRows);
 
-    // Item n of a warp is the keys (n even) or values (n odd) of its slice n / 2, copied to slot n % kSlots.
-    int page = slices > 0 ? pages[first_slice * kSliceKeys / kPageTokens] : 0;
-    const auto copy_item = [&](int item, int slot) {
-      const int slice = first_slice + item / 2 * kWarps;
-      if (item < 2 * slices) {
-        const bf16 *from = pool_head + page * kv_page_elements<Config>() + (slice * kSliceKeys % kPageTokens) * kDim +
-                           (item % 2) * (static_cast<long>(Config::kKvHeads) * kPageTokens * kDim) + lane * 8;
-        const unsigned to = ring_address + slot * Tile::kSlotBytes;
-        // Zeros past the last visible key: a page's unwritten part may hold NaN, which a weight of 0 does not silence.
-        const int valid = end - slice * kSliceKeys;
-#pragma unroll
-        for (int i = 0; i < kSliceKeys * kChunks / kWarpSize; ++i) {
-          const unsigned index = i * kWarpSize + lane;
-          const int row = index / kChunks;
-          copy_async16(to + Swizzled::offset(row, index % kChunks), from + i * kWarpSize * 8, row < valid);
-        }
-        // The next slice's page number, early enough to be there when its keys' addresses need it.
-        if (item % 2 == 1)
-          page = pages[min(slice + kWarps, (end - 1) / kSliceKeys) * kSliceKeys / kPageTokens];
-      }
-      copy_async_commit();
-    };
-
+    if (row_block > 0)
+      page = slices > 0 ? pages[first_slice * kSliceKeys / kPageTokens] : 0;
     if constexpr (source_is_raw<Source>(0)) {
       load_query_rows<Config, kRows, kRowHeads, Tile::kThreads>(source, queries.first, first_head, valid_rows,
                                                                 query_rows, scratch);
       copy_async_commit();
     }
-#pragma unroll
-    for (int item = 0; item < kSlots - 1; ++item)
-      copy_item(item, item);
+    if (source_is_raw<Source>(0) || row_block > 0)
+      copy_first_items();
     if constexpr (source_is_raw<Source>(0))
       copy_async_wait<kSlots - 1>();
     else
@@ -298,7 +331,7 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
         best = fmaxf(row_max[h], quad_max(best));
         // A row may see none of the keys so far: those of its tile's later tokens, or before its window.
         offset[h] = best == minus_infinity() ? 0.0f : best * Logit::kFactor;
-        fade[h] = exp2_fast(row_max[h] * Logit::kFactor - offset[h]);
+        fade[h] = exp2_fast((row_max[h] - (best == minus_infinity() ? 0.0f : best)) * Logit::kFactor);
         row_max[h] = best;
         row_sum[h] *= fade[h];
       }

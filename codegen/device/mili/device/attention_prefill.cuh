@@ -66,6 +66,7 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
   constexpr int kKeys = Tile::kKeys;
   constexpr int kRowTiles = Tile::kRowTiles;
 
+  begin_kernel();
   const unsigned number = static_cast<unsigned>(tile);  // a grid's blocks fit 31 bits
   const int kv_head = number % Config::kKvHeads;
   const QueryTile queries = find_query_tile<Tile::kTileTokens>(batch, number / Config::kKvHeads);
@@ -239,7 +240,8 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
         // A row whose window starts in a later step has seen nothing yet.
         if (Config::kWindow > 0 && best == minus_infinity())
           offset[h] = 0;
-        fade[h] = exp2_fast(before * Logit::kFactor - offset[h]);
+        // Exactly 1 where the maximum stays: what a row gets must not depend on steps in which it sees nothing.
+        fade[h] = exp2_fast((before - (best == minus_infinity() ? 0.0f : best)) * Logit::kFactor);
         maxima[m * 16 + h * 8] = best;
         row_sum[m][h] *= fade[h];
       }

@@ -31,6 +31,26 @@ MILI_CONSTEXPR int min_of(int a, int b) {
   return a < b ? a : b;
 }
 
+// Programmatic dependent launch: the blocks of a kernel may begin while the one before it ends. Every kernel lets the next
+// one begin at once, and awaits the one before it, on every path, before it touches memory that a kernel of the step
+// writes; only weights and the batch's counts are read earlier. (A kernel that did not wait would end early, and the next
+// one's wait would no longer cover the ones before.) Nothing happens where a launch does not ask for it.
+MILI_DEVICE void start_dependents() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+MILI_DEVICE void await_previous() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// How kernels begin that have nothing to read ahead.
+MILI_DEVICE void begin_kernel() {
+  start_dependents();
+  await_previous();
+}
+
 MILI_DEVICE float minus_infinity() {
   return __int_as_float(0xff800000);
 }

@@ -12,6 +12,7 @@ namespace mili {
 template <class Config, class Input> MILI_DEVICE void gather_rows(const Batch *batch, const Input &input, bf16 *out) {
   constexpr int kThreads = Config::kThreads, kDepth = Config::kDepth, kChunks = ceil_div(kDepth / 8, kThreads);
   __shared__ float partial[kThreads / 32];
+  begin_kernel();
   const int64_t row = blockIdx.x;
   if (row >= row_count<Config::kRowsAreWanted>(batch))
     return;

@@ -168,6 +168,7 @@ MILI_DEVICE void gemm_wgmma(const Batch *batch, const TensorMap &weight_map, con
   const int64_t rows = row_count<Config::kWanted>(batch);
   const int row_tiles = static_cast<int>((rows + kTileRows - 1) / kTileRows);
   const int items = Shape::kFeatureTiles * Config::kSplits * row_tiles;
+  start_dependents();
   if (threadIdx.x == 0) {
     for (int s = 0; s < kStages; ++s) {
       barrier_init(full + s * 8, 1);
@@ -184,17 +185,35 @@ MILI_DEVICE void gemm_wgmma(const Batch *batch, const TensorMap &weight_map, con
     if (threadIdx.x == kConsumers) {
       prefetch_map(weight_map);
       prefetch_map(input_map);
+      const auto copy_weight = [&](const GemmItem &item, int step, int stage) {
+        barrier_arrive_expect(full + stage * 8, Shape::kStageBytes);
+        copy_box(ring + stage * Shape::kStageBytes, weight_map, step * kGemmDepth,
+                 item.feature_tile * Config::kTileFeatures, full + stage * 8);
+      };
+      // The weights of the first stages do not depend on the kernel before this one.
+      int ahead = 0;
+      if (static_cast<int>(blockIdx.x) < items) {
+        const GemmItem item = gemm_item<Config>(blockIdx.x, row_tiles);
+        const int begin = split_begin<Config>(item.split);
+        ahead = min(kStages, split_begin<Config>(item.split + 1) - begin);
+        for (int s = 0; s < ahead; ++s)
+          copy_weight(item, begin + s, s);
+      }
+      await_previous();
       int stage = 0;
       uint32_t parity = 1;  // a fresh ring is empty
       for (int index = blockIdx.x; index < items; index += gridDim.x) {
         const GemmItem item = gemm_item<Config>(index, row_tiles);
         const int end = split_begin<Config>(item.split + 1);
         for (int step = split_begin<Config>(item.split); step < end; ++step) {
-          barrier_wait(empty + stage * 8, parity);
-          const uint32_t to = ring + stage * Shape::kStageBytes;
-          barrier_arrive_expect(full + stage * 8, Shape::kStageBytes);
-          copy_box(to, weight_map, step * kGemmDepth, item.feature_tile * Config::kTileFeatures, full + stage * 8);
-          copy_box(to + Shape::kWeightBytes, input_map, step * kGemmDepth, item.row_tile * kTileRows, full + stage * 8);
+          if (ahead > 0) {
+            --ahead;
+          } else {
+            barrier_wait(empty + stage * 8, parity);
+            copy_weight(item, step, stage);
+          }
+          copy_box(ring + stage * Shape::kStageBytes + Shape::kWeightBytes, input_map, step * kGemmDepth,
+                   item.row_tile * kTileRows, full + stage * 8);
           if (++stage == kStages) {
             stage = 0;
             parity ^= 1;
@@ -207,6 +226,7 @@ MILI_DEVICE void gemm_wgmma(const Batch *batch, const TensorMap &weight_map, con
 
   if constexpr (kMoveRegisters)
     asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+  await_previous();
   const int warpgroup = threadIdx.x / 128, warp = threadIdx.x / 32;
   float *my_turn = turn + warp * Shape::kTurnFloats;
   int stage = 0;
@@ -263,6 +283,7 @@ MILI_DEVICE void gemm_mma(const Batch *batch, const bf16 *weight, const bf16 *in
   constexpr int kWarpFeatures = kTileFeatures / kFeatureWarps, kWarpRows = kTileRows / kRowWarps;
   constexpr int kM = kWarpFeatures / 16, kN = kWarpRows / 8;
   static_assert(kM >= 1 && kN >= 1, "each warp has a fragment");
+  begin_kernel();
   const int warp = threadIdx.x / 32, lane = lane_id();
   float *turn = reinterpret_cast<float *>(mili_shared_memory + kStages * Shape::kStageBytes) + warp * Shape::kTurnFloats;
   const uint32_t ring = shared_address(mili_shared_memory);
@@ -308,6 +329,7 @@ MILI_DEVICE void gemm_mma(const Batch *batch, const bf16 *weight, const bf16 *in
         fetch(s);
       copy_async_commit();
     }
+#pragma unroll 1  // a short depth unrolled as a whole takes all registers
     for (int step = 0; step < steps; ++step) {
       copy_async_wait<kStages - 2>();
       __syncthreads();

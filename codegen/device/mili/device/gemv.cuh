@@ -29,9 +29,12 @@ MILI_DEVICE void gemv(const Batch *batch, const Input &input, const bf16 *__rest
   bf16 *x = reinterpret_cast<bf16 *>(mili_shared_memory);
   float *sums = reinterpret_cast<float *>(mili_shared_memory + round_up(kRows * kDepth * 2, 128));  // [2][kRows][kTile]
   const int warp = threadIdx.x / 32, lane = lane_id();
+  start_dependents();
   const int64_t rows = row_count<Config::kWanted>(batch);
-  if (rows == 0)
+  if (rows == 0) {
+    await_previous();
     return;
+  }
 
   Vector16 w[kUnroll][kPerWarp];
   auto fetch = [&](Vector16(&to)[kUnroll][kPerWarp], int tile, int part) {
@@ -53,6 +56,7 @@ MILI_DEVICE void gemv(const Batch *batch, const Input &input, const bf16 *__rest
   int tile = blockIdx.x;
   if (tile < kTiles)
     fetch(w, tile, 0);
+  await_previous();
   stage_rows<Config>(batch, input, x, sums);
 
   for (int parity = 0; tile < kTiles; tile += gridDim.x, parity ^= 1) {

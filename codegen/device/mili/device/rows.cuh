@@ -119,12 +119,25 @@ MILI_DEVICE void rope(const Team &team, float *to, const float *from, float *tab
     table[2 * i + 1] = sine * amplitude;
   }
   team.sync();
-  for (int n = team.rank(); n < kHeads * kPairs; n += Team::kThreads) {
-    const int head = n / kPairs, i = n % kPairs;
-    const int a = head * kHead + (kAdjacent ? 2 * i : i), b = head * kHead + (kAdjacent ? 2 * i + 1 : i + kPairs);
-    const float cosine = table[2 * i], sine = table[2 * i + 1], x = from[a], y = from[b];
-    to[a] = x * cosine - y * sine;
-    to[b] = y * cosine + x * sine;
+  if constexpr (!kAdjacent && kPairs % 4 == 0 && kHead % 4 == 0) {
+    // Four pairs at a time.
+    for (int n = team.rank(); n < kHeads * (kPairs / 4); n += Team::kThreads) {
+      const int i = n % (kPairs / 4) * 4, a = n / (kPairs / 4) * kHead + i, b = a + kPairs;
+      const float4 c = *reinterpret_cast<const float4 *>(table + 2 * i), d = *reinterpret_cast<const float4 *>(table + 2 * i + 4);
+      const float4 x = *reinterpret_cast<const float4 *>(from + a), y = *reinterpret_cast<const float4 *>(from + b);
+      *reinterpret_cast<float4 *>(to + a) = make_float4(x.x * c.x - y.x * c.y, x.y * c.z - y.y * c.w,
+                                                        x.z * d.x - y.z * d.y, x.w * d.z - y.w * d.w);
+      *reinterpret_cast<float4 *>(to + b) = make_float4(y.x * c.x + x.x * c.y, y.y * c.z + x.y * c.w,
+                                                        y.z * d.x + x.z * d.y, y.w * d.z + x.w * d.w);
+    }
+  } else {
+    for (int n = team.rank(); n < kHeads * kPairs; n += Team::kThreads) {
+      const int head = n / kPairs, i = n % kPairs;
+      const int a = head * kHead + (kAdjacent ? 2 * i : i), b = head * kHead + (kAdjacent ? 2 * i + 1 : i + kPairs);
+      const float cosine = table[2 * i], sine = table[2 * i + 1], x = from[a], y = from[b];
+      to[a] = x * cosine - y * sine;
+      to[b] = y * cosine + x * sine;
+    }
   }
   if constexpr (2 * kPairs < kHead) {
     constexpr int kRest = kHead - 2 * kPairs;

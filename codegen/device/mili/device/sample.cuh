@@ -42,6 +42,7 @@ template <int kVocab, int kParts, int kThreads>
 MILI_DEVICE void sample(const Batch *batch, const float *logits, int32_t *sampled, Best *partials, unsigned *counters) {
   __shared__ Best warp_best[kThreads / 32];
   __shared__ bool last;
+  begin_kernel();
   const int row = blockIdx.x / kParts, part = blockIdx.x % kParts;
   if (row >= batch->logit_rows)
     return;
