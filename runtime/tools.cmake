@@ -14,8 +14,12 @@ target_link_libraries(mili_tool_support PUBLIC mili_base CLI11::CLI11 fmt::fmt-h
   Threads::Threads mili_options)
 target_compile_definitions(mili_tool_support PUBLIC MILI_VERSION="${PROJECT_VERSION}")
 
+add_library(mili_tool_profile STATIC tools/profile.cc)
+target_link_libraries(mili_tool_profile PUBLIC mili_tool_support mili_core)
+
 foreach(tool run plan bench)
   add_executable(mili-${tool} tools/mili_${tool}.cc)
   target_link_libraries(mili-${tool} PRIVATE mili_tool_support mili_core)
 endforeach()
-target_link_libraries(mili-run PRIVATE mili_text)
+target_link_libraries(mili-run PRIVATE mili_tool_profile mili_text)
+target_link_libraries(mili-bench PRIVATE mili_tool_profile)

@@ -139,10 +139,12 @@ Tiles chooseTiles(const Product &product, int64_t rows, bool deterministic) {
         candidate.rows = tileRows;
         candidate.splits = splits;
         const int64_t stage = candidate.stageBytes(tileRows);
-        // Two blocks a multiprocessor while tiles are small: one loads while the other finishes.
-        candidate.blocksPerSm = stage <= 24 * 1024 ? 2 : 1;
+        // Two blocks a multiprocessor while tiles are small: one loads while the other finishes. Few tiles get a
+        // multiprocessor each; the ring takes more than half of the shared memory then, or a dependent launch would put
+        // two blocks on the multiprocessors that are free first and leave others empty.
+        candidate.blocksPerSm = stage <= 24 * 1024 && costs.items(candidate) > kMultiprocessors ? 2 : 1;
         const int64_t room = kHopperShared / candidate.blocksPerSm - 8 * 1280 - 1024;
-        candidate.stages = std::clamp<int64_t>(room / stage, 2, 8);
+        candidate.stages = std::clamp<int64_t>(room / stage, 2, candidate.blocksPerSm == 1 ? 16 : 8);
         candidate.rowsMma = std::min<int64_t>(tileRows, 128);
         candidate.stagesMma =
             std::clamp<int64_t>((kCommonShared - 8 * 1280) / candidate.stageBytes(candidate.rowsMma), 2, 4);

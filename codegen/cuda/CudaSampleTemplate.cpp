@@ -41,7 +41,7 @@ public:
     writer.include("mili/device/sample.cuh");
     CudaPrinter printer(writer, kernel);
     auto sample = cast<SampleOp>(kernel.getHeroOp());
-    writer.open(formatv("extern \"C\" __global__ __launch_bounds__({0}) void MILI_KERNEL({1})", kThreads,
+    writer.open(formatv("extern \"C\" __global__ __launch_bounds__({0}, 1) void MILI_KERNEL({1})", kThreads,
                         printer.params().declaration()));
     writer.line(
         formatv("mili::sample<{0}, {1}, {2}>(batch, {3}, {4}, reinterpret_cast<mili::Best *>(scratch), counters);",

@@ -320,8 +320,7 @@ Batch Engine::Impl::fill(std::span<const StepSequence> sequences, int64_t tokens
   int32_t *segments = host_table(layout.segments), *q_start = host_table(layout.q_start);
   int32_t *kv_len = host_table(layout.kv_len), *table = host_table(layout.page_table);
   int32_t *logit_tokens = host_table(layout.logit_tokens);
-  auto *temperature = host_table<float>(layout.temperature);
-  auto *seed = host_table<uint64_t>(layout.seed);
+  auto *sampling = host_table<SequenceSampling>(layout.sampling);
   int32_t at = 0, row = 0;
   for (size_t s = 0; s < sequences.size(); ++s) {
     const StepSequence &sequence = sequences[s];
@@ -337,8 +336,14 @@ Batch Engine::Impl::fill(std::span<const StepSequence> sequences, int64_t tokens
     }
     q_start[s] = at;
     kv_len[s] = position + count;
-    temperature[s] = sequence.temperature;
-    seed[s] = sequence.seed;
+    const DecodeParams &params = sequence.sampling;
+    sampling[s] = {params.seed, params.temperature, params.top_k, params.top_p, params.min_p, INT32_MAX, 0, {}};
+    std::fill(std::begin(sampling[s].stop), std::end(sampling[s].stop), -1);
+    std::copy_n(params.stop_tokens.begin(), std::min(params.stop_tokens.size(), DecodeParams::kMaxStopTokens),
+                sampling[s].stop);
+    if (feedback)
+      sampling[s].end = static_cast<int32_t>(
+          std::min<int64_t>(plan.meta().context(), static_cast<int64_t>(sequence.pages.size()) * kPageTokens));
     // With feedback the sequence grows into all the pages that it was given.
     const auto used = feedback ? std::min<int64_t>(columns, static_cast<int64_t>(sequence.pages.size()))
                                : static_cast<int64_t>(pages_for(static_cast<uint64_t>(position + count)));
@@ -362,8 +367,7 @@ Batch Engine::Impl::fill(std::span<const StepSequence> sequences, int64_t tokens
   batch.kv_len = device_table(layout.kv_len);
   batch.page_table = device_table(layout.page_table);
   batch.logit_tokens = device_table(layout.logit_tokens);
-  batch.temperature = reinterpret_cast<const float *>(tables.address() + layout.temperature);
-  batch.seed = reinterpret_cast<const uint64_t *>(tables.address() + layout.seed);
+  batch.sampling = reinterpret_cast<const SequenceSampling *>(tables.address() + layout.sampling);
   if (mirror)
     std::memcpy(mirror->data(), &batch, sizeof(batch));
   return batch;
@@ -416,6 +420,16 @@ Status Engine::decode(std::span<const StepSequence> sequences, int64_t steps, co
   MILI_RETURN_IF_ERROR(self.check(sequences, tokens, rows));
   const auto count = static_cast<int64_t>(sequences.size());
   for (const StepSequence &sequence : sequences) {
+    const DecodeParams &params = sequence.sampling;
+    if (params.stop_tokens.size() > DecodeParams::kMaxStopTokens)
+      return invalid_argument("decoding on the device checks up to " + num(DecodeParams::kMaxStopTokens) +
+                              " stop tokens, found " + num(static_cast<int64_t>(params.stop_tokens.size())));
+    if (!(params.temperature >= 0) || params.top_k < 0 || !(params.top_p > 0 && params.top_p <= 1) ||
+        !(params.min_p >= 0 && params.min_p <= 1))
+      return invalid_argument("decoding on the device: temperature " + std::to_string(params.temperature) +
+                              ", top_k " + num(params.top_k) + ", top_p " + std::to_string(params.top_p) +
+                              ", min_p " + std::to_string(params.min_p) +
+                              "; expected at least 0, at least 0, in (0, 1], in [0, 1]");
     if (sequence.tokens.size() != 1 || sequence.logits != LogitRows::kLast)
       return invalid_argument("decoding takes one token of each sequence, found " +
                               std::to_string(sequence.tokens.size()));
@@ -434,7 +448,10 @@ Status Engine::decode(std::span<const StepSequence> sequences, int64_t steps, co
   DeviceAddress sampled = self.arena.address() + bucket.record->sampled_offset();
   auto read = [&](int64_t step) -> StatusOr<bool> {
     MILI_RETURN_IF_ERROR(self.device->wait(*self.sampled_at[static_cast<size_t>(step % kDecodeLag)]));
-    return sink(step, {ring + step % kDecodeLag * count, static_cast<size_t>(count)});
+    const std::span<const int32_t> tokens(ring + step % kDecodeLag * count, static_cast<size_t>(count));
+    if (std::all_of(tokens.begin(), tokens.end(), [](int32_t token) { return token < 0; }))
+      return false;  // all ended in the steps before
+    return sink(step, tokens);
   };
   int64_t seen = 0;
   bool more = true;

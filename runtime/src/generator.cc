@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 namespace mili {
 
@@ -14,6 +15,25 @@ const char *finish_reason_name(FinishReason reason) {
   }
   return "unknown";
 }
+
+namespace {
+
+// What the device needs to sample in the sampler's place, where it can: greedy, temperature, top-k, top-p and min-p.
+std::optional<DecodeParams> on_device(Session &session, const SamplingParams &params,
+                                      std::span<const int32_t> stop_tokens) {
+  if (!session.pool().engine().can_decode() || params.repetition_penalty != 1 || params.presence_penalty != 0 ||
+      params.frequency_penalty != 0 || !params.logit_bias.empty() || params.top_logprobs != 0 ||
+      stop_tokens.size() > DecodeParams::kMaxStopTokens)
+    return std::nullopt;
+  return DecodeParams{params.temperature,
+                      params.top_k,
+                      params.top_p,
+                      params.min_p,
+                      params.seed,
+                      {stop_tokens.begin(), stop_tokens.end()}};
+}
+
+}  // namespace
 
 StatusOr<GenerateResult> generate(Session &session, Sampler &sampler, std::span<const int32_t> prompt,
                                   const GenerateOptions &options) {
@@ -31,7 +51,33 @@ StatusOr<GenerateResult> generate(Session &session, Sampler &sampler, std::span<
 
   const int64_t room = session.context() - session.length() + 1;  // the last token needs no place in the state
   result.tokens.reserve(static_cast<size_t>(std::clamp<int64_t>(options.max_tokens, 0, room)));
+  const std::optional<DecodeParams> device = on_device(session, sampler.params(), options.stop_tokens);
   while (static_cast<int64_t>(result.tokens.size()) < options.max_tokens) {
+    if (device && !result.tokens.empty()) {
+      // The first token came from the prompt's logits; the device goes on by itself.
+      const int64_t wanted = options.max_tokens - static_cast<int64_t>(result.tokens.size());
+      const int64_t steps = std::min(wanted, session.context() - session.length());
+      if (steps < wanted)
+        result.finish = FinishReason::kContext;
+      if (steps > 0)
+        MILI_RETURN_IF_ERROR(
+            session.decode(result.tokens.back(), steps, *device, [&](int64_t, std::span<const int32_t> sampled) {
+              SampledToken next;
+              next.token = sampled[0];
+              if (std::find(device->stop_tokens.begin(), device->stop_tokens.end(), next.token) !=
+                  device->stop_tokens.end()) {
+                result.finish = FinishReason::kStop;
+                return false;
+              }
+              result.tokens.push_back(next.token);
+              if (options.on_token && !options.on_token(next)) {
+                result.finish = FinishReason::kCancelled;
+                return false;
+              }
+              return true;
+            }));
+      break;
+    }
     if (!result.tokens.empty()) {
       if (session.length() == session.context()) {
         result.finish = FinishReason::kContext;

@@ -75,8 +75,7 @@ StatusOr<BatchLayout> batch_layout(const std::vector<BucketSize> &buckets, uint6
   place(layout.kv_len, sequences);
   place(layout.page_table, Checked(sequences) * pages_per_sequence);
   place(layout.logit_tokens, rows);
-  place(layout.temperature, sequences, sizeof(float));
-  place(layout.seed, sequences, sizeof(uint64_t));
+  place(layout.sampling, sequences, sizeof(SequenceSampling));
   if (!at.ok())
     return too_large("the batch's tables");
   layout.total = at.value();

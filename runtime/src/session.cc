@@ -198,7 +198,7 @@ StatusOr<StepOutput> SessionPool::step(std::span<const SessionStep> items) {
 }
 
 Status SessionPool::decode(std::span<Session *const> sessions, std::span<const int32_t> tokens, int64_t steps,
-                           std::span<const float> temperature, std::span<const uint64_t> seed, const TokenSink &sink) {
+                           std::span<const DecodeParams> sampling, const TokenSink &sink) {
   Engine &engine = impl_->engine;
   if (sessions.empty() || tokens.size() != sessions.size() || steps < 1)
     return invalid_argument("decoding takes one token of each of at least one session, found " +
@@ -219,7 +219,7 @@ Status SessionPool::decode(std::span<Session *const> sessions, std::span<const i
     if (Status status = session.reserve(static_cast<size_t>(steps), /*together=*/false); !status.ok())
       return undo(status);
     impl_->step.push_back({tokens.subspan(i, 1), static_cast<int64_t>(session.tokens.size()), session.pages,
-                           LogitRows::kLast, temperature.empty() ? 0.0f : temperature[i], seed.empty() ? 0 : seed[i]});
+                           LogitRows::kLast, sampling.empty() ? DecodeParams() : sampling[i]});
   }
   for (Session *session : impl_->sessions)
     session->impl_->keep_logits(static_cast<size_t>(engine.vocab()));
@@ -227,10 +227,13 @@ Status SessionPool::decode(std::span<Session *const> sessions, std::span<const i
   std::vector<int32_t> pending(tokens.begin(), tokens.end());
   Status status = engine.decode(impl_->step, steps, [&](int64_t step, std::span<const int32_t> sampled) {
     for (size_t i = 0; i < sessions.size(); ++i) {
+      // A session that has ended stands still.
+      if (sampled[i] < 0)
+        continue;
       sessions[i]->impl_->tokens.push_back(pending[i]);
       sessions[i]->impl_->logits = nullptr;
+      pending[i] = sampled[i];
     }
-    pending.assign(sampled.begin(), sampled.end());
     return sink(step, sampled);
   });
   return undo(status);
@@ -278,6 +281,15 @@ StatusOr<SampledToken> Session::sample(Sampler &sampler) {
   if (!impl_->logits)
     return failed_precondition("the session has no logits to sample from; append a token first");
   return sampler.sample(logits(), impl_->tokens, impl_->prompt_tokens);
+}
+
+Status Session::decode(int32_t token, int64_t steps, const DecodeParams &sampling, const TokenSink &sink) {
+  Session *self = this;
+  return impl_->pool.decode({&self, 1}, {&token, 1}, steps, {&sampling, 1}, sink);
+}
+
+SessionPool &Session::pool() {
+  return impl_->pool;
 }
 
 std::span<const float> Session::logits() const {

@@ -1,4 +1,5 @@
 // mili-bench: prompt and generation rates of a plan, with the machine's ceiling measured in the same run.
+#include "profile.h"
 #include "tool_support.h"
 
 #include "mili/runtime/session.h"
@@ -93,11 +94,11 @@ Status bench_batch(SessionPool &pool, int64_t batch, int64_t depth, int64_t toke
   std::vector<int32_t> last = make_tokens(batch, pool.engine().vocab());
   // Steps once beforehand, so that clocks and caches are as in the middle of a text.
   auto ignore = [](int64_t, std::span<const int32_t>) { return true; };
-  MILI_RETURN_IF_ERROR(pool.decode(pointers, last, 4, {}, {}, ignore));
+  MILI_RETURN_IF_ERROR(pool.decode(pointers, last, 4, {}, ignore));
   for (Session *session : pointers)
     MILI_RETURN_IF_ERROR(session->truncate(std::max<int64_t>(depth, 1)));
   double start = now();
-  MILI_RETURN_IF_ERROR(pool.decode(pointers, last, tokens, {}, {}, ignore));
+  MILI_RETURN_IF_ERROR(pool.decode(pointers, last, tokens, {}, ignore));
   row.seconds.push_back(now() - start);
   return ok_status();
 }
@@ -167,42 +168,10 @@ double prompt_flops(const Engine &engine, int64_t tokens) {
   return flops + attention_flops(engine, t);
 }
 
-// Kernels of the launches that were timed, by time.
-std::string profile_table(const Engine &engine, const std::string &test, const DeviceCeilings &ceilings) {
-  struct Entry {
-    uint64_t calls = 0;
-    double seconds = 0, bytes = 0, flops = 0;
-  };
-  std::map<std::string, Entry> entries;
-  double total = 0;
-  std::string bucket;
-  for (const LaunchProfile &launch : engine.profile()) {
-    Entry &entry = entries[launch.bucket + " " + launch.kernel];
-    entry.calls += launch.calls;
-    entry.seconds += launch.seconds;
-    entry.bytes += static_cast<double>(launch.bytes * launch.calls);
-    entry.flops += static_cast<double>(launch.flops * launch.calls);
-    total += launch.seconds;
-  }
-  std::vector<std::pair<std::string, Entry>> order(entries.begin(), entries.end());
-  std::sort(order.begin(), order.end(), [](auto &a, auto &b) { return a.second.seconds > b.second.seconds; });
-  std::string text =
-      fmt::format("{}: {:.3f} ms in kernels\n\n| kernel | calls | µs each | share | of read | of product |\n"
-                  "|---|---:|---:|---:|---:|---:|\n",
-                  test, 1e3 * total);
-  for (const auto &[name, entry] : order)
-    text += fmt::format(
-        "| {} | {} | {:.2f} | {:.1f}% | {:.0f}% | {:.0f}% |\n", name, entry.calls, 1e6 * entry.seconds / entry.calls,
-        100 * entry.seconds / total,
-        ceilings.read_bytes_per_second > 0 ? 100 * entry.bytes / entry.seconds / ceilings.read_bytes_per_second : 0.0,
-        ceilings.bf16_flops_per_second > 0 ? 100 * entry.flops / entry.seconds / ceilings.bf16_flops_per_second : 0.0);
-  return text + "\n";
-}
-
 }  // namespace
 
 int main(int argc, char **argv) {
-  std::string plan_path, format = "md", compare, profile_path;
+  std::string plan_path, format = "md", compare, trace_path;
   std::vector<int64_t> prompts, generations, batches, depths;
   uint32_t threads = 0;
   double threshold = 5;
@@ -237,6 +206,8 @@ int main(int argc, char **argv) {
   app.add_flag("--no-graphs", no_graphs, "launch kernel by kernel");
   app.add_option("--kernel-cache", cuda.cache_dir, "folder of compiled kernels, or off");
   app.add_flag("--profile", profile, "after each test a table of its kernels");
+  app.add_option("--trace", trace_path, "write a step of the last test's kernels in Chrome's trace format")
+      ->type_name("FILE");
   app.add_option("--compare", compare, "a saved -o json; exits with 3 where a test is slower than there")
       ->type_name("FILE");
   app.add_option("--threshold", threshold, "percent that --compare allows")->capture_default_str();
@@ -294,13 +265,10 @@ int main(int argc, char **argv) {
   const unsigned workers = (*engine)->device().workers();
   DeviceCeilings ceilings;
   auto measure_ceilings = [&] {
-    if (workers > 0) {
-      ceilings.read_bytes_per_second = std::max(ceilings.read_bytes_per_second, tools::measure_read_bandwidth(workers));
-    } else if (auto measured = (*engine)->device().measure_ceilings(); measured.ok()) {
-      ceilings.read_bytes_per_second = std::max(ceilings.read_bytes_per_second, measured->read_bytes_per_second);
-      ceilings.bf16_flops_per_second = std::max(ceilings.bf16_flops_per_second, measured->bf16_flops_per_second);
-      ceilings.fp8_flops_per_second = std::max(ceilings.fp8_flops_per_second, measured->fp8_flops_per_second);
-    }
+    const DeviceCeilings again = tools::measure_ceilings(**engine);
+    ceilings.read_bytes_per_second = std::max(ceilings.read_bytes_per_second, again.read_bytes_per_second);
+    ceilings.bf16_flops_per_second = std::max(ceilings.bf16_flops_per_second, again.bf16_flops_per_second);
+    ceilings.fp8_flops_per_second = std::max(ceilings.fp8_flops_per_second, again.fp8_flops_per_second);
   };
   measure_ceilings();
   std::vector<Row> rows;
@@ -312,11 +280,13 @@ int main(int argc, char **argv) {
     for (int i = 0; i <= repeats; ++i)
       MILI_RETURN_IF_ERROR(run(row));
     row.seconds.erase(row.seconds.begin());
-    if (profile) {
+    if (profile || !trace_path.empty()) {
       (*engine)->set_profiling(true);
       Row timed;
       MILI_RETURN_IF_ERROR(run(timed));
-      profiles += profile_table(**engine, row.test, ceilings);
+      if (!trace_path.empty())
+        MILI_RETURN_IF_ERROR(tools::write_trace(**engine, trace_path));
+      profiles += tools::profile_table(**engine, row.test, ceilings);
       (*engine)->set_profiling(false);
     }
     rows.push_back(std::move(row));

@@ -1,4 +1,5 @@
 // mili-run: text from a plan (or a model, which it compiles first).
+#include "profile.h"
 #include "tool_support.h"
 
 #include "mili/runtime/generator.h"
@@ -24,11 +25,11 @@ using namespace mili;
 constexpr const char *kTool = "mili-run";
 
 struct Options {
-  std::string model, prompt, system, logits_out;
+  std::string model, prompt, system, logits_out, trace, target;
   bool has_prompt = false, chat = false, json = false, quiet = false, profile = false;
   std::vector<int32_t> tokens;
   int64_t max_tokens = -1;
-  uint32_t threads = 0;
+  uint32_t threads = 0, device = 0;
   std::optional<float> temperature, top_p, min_p, repeat_penalty;
   std::optional<int32_t> top_k;
   uint64_t seed = 0;
@@ -60,7 +61,7 @@ private:
   Status need_text(std::string_view flag) const;
   StatusOr<GenerateResult> generate_text(std::span<const int32_t> prompt, int64_t limit, bool stream);
   void print_timings(const GenerateTimings &t) const;
-  void print_profile() const;
+  Status print_profile();
   int64_t default_limit(size_t prompt) const {
     return options_.max_tokens >= 0 ? options_.max_tokens : engine_->context() - static_cast<int64_t>(prompt);
   }
@@ -93,15 +94,20 @@ Status Runner::load() {
       add("--context", std::to_string(options_.context));
     if (!options_.activation_dtype.empty())
       add("--activation-dtype", options_.activation_dtype);
+    // The runtime compiles what the machine's own GPU needs.
+    if (!options_.target.empty())
+      add("--target", options_.target == "cuda" ? "cuda:source" : options_.target);
     MILI_ASSIGN_OR_RETURN(path, tools::compile_cached(request));
-  } else if (options_.requests || options_.context || !options_.activation_dtype.empty()) {
-    return invalid_argument(path +
-                            " is a plan: --requests, --context and --activation-dtype were fixed when it was compiled");
+  } else if (options_.requests || options_.context || !options_.activation_dtype.empty() ||
+             !options_.target.empty()) {
+    return invalid_argument(
+        path + " is a plan: --target, --requests, --context and --activation-dtype were fixed when it was compiled");
   }
   const double start = now();
   MILI_ASSIGN_OR_RETURN(Plan plan, Plan::open(path));
   EngineOptions engine_options;
   engine_options.cpu.threads = options_.threads;
+  engine_options.cuda.device = options_.device;
   MILI_ASSIGN_OR_RETURN(engine_, Engine::load(std::move(plan), engine_options));
   MILI_ASSIGN_OR_RETURN(pool_, SessionPool::create(*engine_));
   MILI_ASSIGN_OR_RETURN(session_, pool_->create_session());
@@ -135,7 +141,7 @@ Status Runner::load() {
   sampling.seed = options_.seed;
   MILI_ASSIGN_OR_RETURN(sampler_, Sampler::create(engine_->vocab(), sampling));
   load_seconds_ = now() - start;
-  if (options_.profile)
+  if (options_.profile || !options_.trace.empty())
     engine_->set_profiling(true);
   return ok_status();
 }
@@ -229,33 +235,10 @@ void Runner::print_timings(const GenerateTimings &t) const {
              t.generated_tokens, t.decode_seconds, rate(t.generated_tokens, t.decode_seconds));
 }
 
-void Runner::print_profile() const {
-  struct Sum {
-    uint64_t calls = 0, bytes = 0;
-    double seconds = 0;
-  };
-  std::vector<std::pair<std::string, Sum>> kernels;
-  double total = 0;
-  for (const LaunchProfile &row : engine_->profile()) {
-    auto it = std::find_if(kernels.begin(), kernels.end(), [&](const auto &k) { return k.first == row.kernel; });
-    if (it == kernels.end())
-      it = kernels.insert(kernels.end(), {row.kernel, {}});
-    it->second.calls += row.calls;
-    it->second.bytes += row.bytes * row.calls;
-    it->second.seconds += row.seconds;
-    total += row.seconds;
-  }
-  std::sort(kernels.begin(), kernels.end(),
-            [](const auto &a, const auto &b) { return a.second.seconds > b.second.seconds; });
-  const double ceiling = tools::measure_read_bandwidth(engine_->device().workers());
-  fmt::print(stderr, "\n{:<52} {:>8} {:>10} {:>7} {:>10} {:>11}\n", "kernel", "calls", "time", "share", "bytes",
-             "of ceiling");
-  for (const auto &[name, sum] : kernels)
-    fmt::print(stderr, "{:<52} {:>8} {:>7.2f} ms {:>6.1f}% {:>10} {:>10.0f}%\n", name, sum.calls, sum.seconds * 1e3,
-               100 * sum.seconds / total, tools::human_bytes(sum.bytes),
-               100 * static_cast<double>(sum.bytes) / sum.seconds / ceiling);
-  fmt::print(stderr, "read ceiling {:.1f} GB/s with {} threads; bytes are those expected at a bucket's bound\n",
-             ceiling / 1e9, engine_->device().workers());
+Status Runner::print_profile() {
+  if (options_.profile)
+    fmt::print(stderr, "\n{}", tools::profile_table(*engine_, "profile", tools::measure_ceilings(*engine_)));
+  return options_.trace.empty() ? ok_status() : tools::write_trace(*engine_, options_.trace);
 }
 
 Status Runner::run_once() {
@@ -281,9 +264,7 @@ Status Runner::run_once() {
     fmt::print("\n");
     print_timings(t);
   }
-  if (options_.profile)
-    print_profile();
-  return ok_status();
+  return print_profile();
 }
 
 // A conversation: each turn renders all messages again and appends what is new, so the state of earlier turns is reused
@@ -342,6 +323,7 @@ int main(int argc, char **argv) {
   app.add_option("-n,--max-tokens", options.max_tokens, "most tokens to generate [until the context is full]")
       ->check(CLI::NonNegativeNumber);
   app.add_option("-t,--threads", options.threads, "worker threads [physical cores]")->check(CLI::Range(1, 1024));
+  app.add_option("--device", options.device, "which GPU, from 0, for plans of target cuda")->capture_default_str();
   app.add_option("--temperature", options.temperature, "0: the most probable token")->check(CLI::Range(0.0, 100.0));
   app.add_option("--top-k", options.top_k, "choose among the k most probable; 0: off")->check(CLI::NonNegativeNumber);
   app.add_option("--top-p", options.top_p, "choose among the fewest that reach this probability; 1: off")
@@ -355,7 +337,9 @@ int main(int argc, char **argv) {
       ->type_name("FILE");
   app.add_flag("--json", options.json, "print one object: tokens, text, finish_reason, timings");
   app.add_flag("--profile", options.profile, "print a table per kernel at the end");
+  app.add_option("--trace", options.trace, "write the kernels' times in Chrome's trace format")->type_name("FILE");
   app.add_flag("-q,--quiet", options.quiet, "text only");
+  app.add_option("--target", options.target, "when compiling: cpu or cuda [cpu]");
   app.add_option("--requests", options.requests, "when compiling: sequences that can be live at once")
       ->check(CLI::Range(1, 1024));
   app.add_option("--context", options.context, "when compiling: tokens of context")->check(CLI::Range(1, 1 << 24));

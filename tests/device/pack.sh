@@ -12,7 +12,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 out=$1 build=${2:-$root/build/release}
 mkdir -p "$out/bin" "$out/plans" "$out/mixed" "$out/models" "$out/shapes"
 cp "$root/tests/device/run.sh" "$out/"
-for program in golden_plans_test mixed_plans_test runtime_cuda_test mili-bench mili-run mili-plan; do
+for program in golden_plans_test mixed_plans_test device_sampling_test runtime_cuda_test mili-bench mili-run mili-plan; do
   strip -o "$out/bin/$program" "$build/bin/$program"
 done
 if command -v nvcc >/dev/null; then

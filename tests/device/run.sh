@@ -24,6 +24,7 @@ for what in "$@"; do
   test)
     run golden 40 bin/golden_plans_test
     run mixed 30 bin/mixed_plans_test
+    run sampling 30 bin/device_sampling_test
     run device 30 bin/runtime_cuda_test
     [ -x bin/attention_harness ] && run attention 40 bin/attention_harness check
     [ -x bin/ops_harness ] && run ops 60 bin/ops_harness check

@@ -9,7 +9,7 @@
 #include "mili/schema/cuda_generated.h"
 #include "mili/schema/plan_generated.h"
 
-#include "cuda/cuda_api.h"
+#include "need_nvrtc.h"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -32,6 +32,10 @@ struct Case {
   json config;  // empty: the golden model of that name
   bool deterministic = false;
 };
+
+void PrintTo(const Case &one, std::ostream *os) {
+  *os << one.name;
+}
 
 json llama(int hidden, int layers, int heads, int kv_heads, int head_dim, int ff, int vocab) {
   return {{"architectures", {"LlamaForCausalLM"}},
@@ -78,9 +82,7 @@ std::vector<Case> cases() {
 class CudaKernels : public ::testing::TestWithParam<Case> {};
 
 TEST_P(CudaKernels, CompileAndFit) {
-  auto nvrtc = cuda::Nvrtc::get();
-  if (!nvrtc.ok())
-    GTEST_SKIP() << nvrtc.status().message();
+  MILI_NEED_NVRTC(nvrtc);
   // mili-compile's own cache, in a folder of the build's.
   setenv("MILI_CACHE_DIR", MILI_KERNEL_CACHE_DIR, 1);
   const Case &param = GetParam();

@@ -1,5 +1,6 @@
 // NVRTC behind our declarations, and the cache of images on disk.
 #include "cuda/kernel_compiler.h"
+#include "need_nvrtc.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -107,9 +108,7 @@ TEST_F(KernelCompiler, KeysDependOnEverythingThatTheImageDependsOn) {
 }
 
 TEST_F(KernelCompiler, CompilesInParallelAndReports) {
-  auto nvrtc = Nvrtc::get();
-  if (!nvrtc.ok())
-    GTEST_SKIP() << nvrtc.status().message();
+  MILI_NEED_NVRTC(nvrtc);
   std::vector<SourceText> units;
   std::vector<const SourceText *> pointers;
   for (int i = 0; i < 6; ++i) {
@@ -134,9 +133,7 @@ TEST_F(KernelCompiler, CompilesInParallelAndReports) {
 }
 
 TEST_F(KernelCompiler, AMistakeIsNamedWithItsLine) {
-  auto nvrtc = Nvrtc::get();
-  if (!nvrtc.ok())
-    GTEST_SKIP() << nvrtc.status().message();
+  MILI_NEED_NVRTC(nvrtc);
   unit.text += "int x = nothing;\n";
   Status status = compile_unit(**nvrtc, headers, unit, "sm_80").status();
   EXPECT_EQ(status.code(), StatusCode::kInternal);

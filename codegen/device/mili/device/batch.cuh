@@ -15,6 +15,12 @@ static_assert(sizeof(int32_t) == 4 && sizeof(int64_t) == 8, "LP64");
 /// Tokens of a page of the key/value pool.
 constexpr int kPageTokens = 64;
 
+struct SequenceSampling {
+#define MILI_SAMPLING_FIELD(type, name, doc) type name;
+#include "mili/runtime/batch_fields.def"
+};
+static_assert(sizeof(SequenceSampling) == 64, "as the runtime's");
+
 struct Batch {
 #define MILI_BATCH_COUNT(name, doc) int64_t name;
 #define MILI_BATCH_TABLE(name, elem, doc) const elem *name;

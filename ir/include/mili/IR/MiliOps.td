@@ -177,8 +177,9 @@ def Mili_SampleOp : Mili_ComputeOp<"sample", ["getHeroPriority"], [Mili_ReadsAct
   let summary = "The next token of each wanted row, by the batch's sampling parameters";
   let description = [{
     logits f32 `[R][vocab]`, result i32 `[R]`: the arg-max where the row's sequence has temperature 0, else a draw from
-    softmax(logits / temperature). Random numbers are Philox(seed, position). Where the batch asks for feedback, the kernel
-    makes each token its sequence's next one (token id, position, length), so that another step can follow at once.
+    softmax(logits / temperature) after top-k, top-p and min-p. Random numbers are Philox(seed, position). Where the batch
+    asks for feedback, the kernel makes each token its sequence's next one (token id, position, length), so that another
+    step can follow at once, until a stop token or the end of its pages ends the sequence.
 
     ```mlir
     %next = mili.sample %logits, %batch : tensor<?x49152xf32> -> tensor<?xi32>

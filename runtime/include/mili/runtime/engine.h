@@ -35,18 +35,28 @@ enum class LogitRows : uint8_t {
   kAll,       // one row per token of the step
 };
 
+// How the device samples one sequence (Engine::decode); fields as those of SamplingParams.
+struct DecodeParams {
+  static constexpr size_t kMaxStopTokens = 8;
+  float temperature = 0;
+  int32_t top_k = 0;
+  float top_p = 1;
+  float min_p = 0;
+  uint64_t seed = 0;
+  // The sequence ends with any of these, which is its last token then.
+  std::vector<int32_t> stop_tokens = {};
+};
+
 // What one sequence contributes to a step.
 struct StepSequence {
   std::span<const int32_t> tokens;  // at least one
   int64_t position = 0;             // of tokens[0] in its sequence; positions before it are in the pages
   std::span<const int32_t> pages;   // pages_for(position + tokens.size()) of them or more; entries in 1..kv_pages-1
   LogitRows logits = LogitRows::kLast;
-  // Of the device's own sampling (Engine::decode): 0 is greedy, else a draw from softmax(logits / temperature).
-  float temperature = 0;
-  uint64_t seed = 0;
+  DecodeParams sampling = {};  // for Engine::decode
 };
 
-// Receives the tokens of step `step`, one for each sequence; false ends the decoding.
+// Receives the tokens of step `step`, one for each sequence, -1 for one that has ended; false ends the decoding.
 using TokenSink = std::function<bool(int64_t step, std::span<const int32_t> tokens)>;
 
 struct StepOutput {
@@ -112,7 +122,7 @@ public:
   bool can_decode() const;
   // `steps` steps of one token for each sequence: the token given, then what the device sampled, fed back there. The
   // host only reads along, at most kDecodeLag steps behind; so many surplus steps may have run when the sink ends the
-  // decoding. `pages` must hold all the positions. Errors as step(); Unimplemented where !can_decode().
+  // decoding, or when all sequences have met a stop token, which ends it too. `pages` must hold all the positions. Errors as step(); Unimplemented where !can_decode().
   static constexpr int64_t kDecodeLag = 8;
   Status decode(std::span<const StepSequence> sequences, int64_t steps, const TokenSink &sink);
 

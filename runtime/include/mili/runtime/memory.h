@@ -57,7 +57,7 @@ struct MemoryFigures {
 // copy of the Batch comes first, for kernels that read it from device memory.
 struct BatchLayout {
   uint64_t token_ids = 0, positions = 0, segments = 0, q_start = 0, kv_len = 0, page_table = 0, logit_tokens = 0;
-  uint64_t temperature = 0, seed = 0;
+  uint64_t sampling = 0;
   uint64_t total = 0;
 };
 

@@ -71,10 +71,10 @@ public:
   StatusOr<StepOutput> step(std::span<const SessionStep> items);
 
   // Feeds `tokens` (one for each session) and then what the device samples, `steps` times in all: Engine::decode on
-  // sessions. Afterwards each session holds the tokens that were fed in the steps that the sink saw; the last tokens
-  // that it was given are not appended. Temperature and seed go by session, both may be empty (greedy).
+  // sessions. Afterwards each session holds the tokens that were fed in the steps that the sink saw; the last token that
+  // the sink was given of a session is not appended. `sampling` goes by session and may be empty (greedy, no stop token).
   Status decode(std::span<Session *const> sessions, std::span<const int32_t> tokens, int64_t steps,
-                std::span<const float> temperature, std::span<const uint64_t> seed, const TokenSink &sink);
+                std::span<const DecodeParams> sampling, const TokenSink &sink);
 
 private:
   friend class Session;
@@ -96,6 +96,9 @@ public:
 
   // The next token for the row after the last one; does not append it. FailedPrecondition where no logits are there.
   StatusOr<SampledToken> sample(Sampler &sampler);
+  // SessionPool::decode of this session alone.
+  Status decode(int32_t token, int64_t steps, const DecodeParams &sampling, const TokenSink &sink);
+  SessionPool &pool();
   // f32 [vocab] of the last token, empty where none were computed. Valid until the next step of the pool.
   std::span<const float> logits() const;
 
