@@ -24,11 +24,11 @@ public:
   }
 
   FailureOr<GroupPlan> plan(GroupOp group, BucketAttr) const override {
-    if (Value result = normalized(group.getBody().front())) {
+    if (Value result = inRegisters(group.getBody().front())) {
       // Rows in registers, 16 elements a thread.
       int64_t threads = std::clamp<int64_t>(llvm::alignTo(llvm::divideCeil(featuresOf(result), 16), 32), 32, 512);
       CudaStage stage;
-      stage.name = "norm";
+      stage.name = "row";
       stage.per = isOnWantedRows(group) ? RowCount::logit_rows : RowCount::tokens;
       stage.launch(group.getContext(), threads, 0);
       stage.config = {{"threads", threads}};
@@ -57,8 +57,8 @@ public:
   }
 
   LogicalResult emit(CudaWriter &writer, const CudaKernel &kernel) const override {
-    if (kernel.stage.getName() == "norm")
-      return emitNorm(writer, kernel);
+    if (kernel.stage.getName() == "row")
+      return emitRow(writer, kernel);
     writer.include("mili/device/rows.cuh");
     CudaPrinter printer(writer, kernel);
     int64_t threads = kernel.get("threads");
@@ -79,22 +79,25 @@ public:
   }
 
 private:
-  /// The result of a group that only normalizes whole rows of tokens, after element-wise ops; else null.
-  static Value normalized(Block &body) {
+  /// The result of a group of element-wise ops and perhaps a norm of whole rows at their end, which a row in registers
+  /// does; else null.
+  static Value inRegisters(Block &body) {
     Operation *yield = body.getTerminator();
     if (yield->getNumOperands() != 1)
       return {};
-    auto norm = yield->getOperand(0).getDefiningOp<RmsNormOp>();
-    if (!norm || !CudaPrinter::canInput(norm.getResult()) || featuresOf(norm.getResult()) % 8 != 0 ||
-        featuresOf(norm.getResult()) > 16384)
+    Value result = yield->getOperand(0);
+    auto norm = result.getDefiningOp<RmsNormOp>();
+    if (!result.getDefiningOp() || !isa<RankedTensorType>(result.getType()) || !elementOf(result).isBF16() ||
+        !CudaPrinter::canInput(result) ||
+        featuresOf(result) % 8 != 0 || featuresOf(result) > (norm ? 16384 : 32768))
       return {};
     for (Operation &op : body.without_terminator())
       if (&op != norm && !isa<AddOp, ScaleOp, ActivationOp, GatedOp>(op))
         return {};
-    return norm.getResult();
+    return result;
   }
 
-  LogicalResult emitNorm(CudaWriter &writer, const CudaKernel &kernel) const {
+  LogicalResult emitRow(CudaWriter &writer, const CudaKernel &kernel) const {
     writer.include("mili/device/gather.cuh");
     CudaPrinter printer(writer, kernel);
     Value result = kernel.body.getTerminator()->getOperand(0);

@@ -99,6 +99,7 @@ public:
                                 " free; compile the plan with fewer --requests or a shorter --context");
     }
     ++allocations_;
+    allocated_ += bytes;
     return DeviceBuffer(this, static_cast<DeviceAddress>(memory), bytes);
   }
 
@@ -113,6 +114,7 @@ public:
     return const_cast<DeviceAddress>(plan.weights().data());
   }
   uint64_t allocation_count() const override { return allocations_; }
+  uint64_t allocated_bytes() const override { return allocated_; }
 
   Status copy_to_device(DeviceAddress to, const void *from, uint64_t bytes) override {
     std::memcpy(to, from, bytes);
@@ -157,7 +159,10 @@ public:
   Status synchronize() override { return ok_status(); }
 
 protected:
-  void release(DeviceAddress address, uint64_t size) override { munmap(address, size); }
+  void release(DeviceAddress address, uint64_t size) override {
+    munmap(address, size);
+    allocated_ -= size;
+  }
 
 private:
   Status reserve_scratch(uint64_t bytes);
@@ -168,7 +173,7 @@ private:
   }
 
   std::unique_ptr<ThreadPool> pool_;
-  uint64_t allocations_ = 0;
+  uint64_t allocations_ = 0, allocated_ = 0;
   std::byte *scratch_ = nullptr;
   uint64_t scratch_stride_ = 0;
 };

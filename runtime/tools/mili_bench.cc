@@ -247,6 +247,8 @@ int main(int argc, char **argv) {
   if (!engine.ok())
     return tools::fail(kTool, engine.status());
   double load_seconds = now() - start;
+  // What the driver took beside MILI's own allocations, for its context, modules and graphs.
+  const uint64_t allocated = (*engine)->device().allocated_bytes(), free_after = (*engine)->device().free_memory();
   for (int64_t p : prompts)
     if (p > (*engine)->context())
       return tools::fail(
@@ -330,6 +332,8 @@ int main(int argc, char **argv) {
       return row.flops / row.mean_seconds() / ceilings.bf16_flops_per_second;
     return 0.0;
   };
+  const uint64_t total_memory = (*engine)->device().total_memory();
+  const uint64_t driver_bytes = total_memory > free_after + allocated ? total_memory - free_after - allocated : 0;
   if (format == "json") {
     nlohmann::json out = {{"model", model},
                           {"device", device},
@@ -347,6 +351,8 @@ int main(int argc, char **argv) {
                           {"bf16_flops_per_second", ceilings.bf16_flops_per_second},
                           {"fp8_flops_per_second", ceilings.fp8_flops_per_second},
                           {"plan_bytes", (*engine)->plan().memory().total(workers)},
+                          {"allocated_bytes", allocated},
+                          {"driver_bytes", driver_bytes},
                           {"tests", nlohmann::json::array()}};
     for (const Row &row : rows)
       out["tests"].push_back({{"test", row.test},
@@ -373,6 +379,9 @@ int main(int argc, char **argv) {
       fmt::print(" ({} kernels: {} from the plan, {} from the cache, {} compiled, in {:.2f} s, {:.1f} CPU s)",
                  kernels.kernels, kernels.from_plan, kernels.from_cache, kernels.compiled, kernels.wall_seconds,
                  kernels.cpu_seconds);
+    if (total_memory > 0)
+      fmt::print("; {} bytes allocated, the plan says {}; {} beside them for context, modules and graphs", allocated,
+                 (*engine)->plan().memory().total(workers), tools::human_bytes(driver_bytes));
     fmt::print("\n\n| test | ms a step | tokens/s | ± | of ceiling |\n|---|---:|---:|---:|---:|\n");
     for (const Row &row : rows)
       fmt::print("| {} | {:.4f} | {:.2f} | {:.2f} | {} |\n", row.test, 1e3 * row.mean_seconds() / row.steps,

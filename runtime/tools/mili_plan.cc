@@ -60,8 +60,8 @@ void print_memory(const Plan &plan) {
   fmt::print("  tables          {:>14} bytes\n", m.tables);
   if (meta.target()->name()->string_view() == "cuda") {
     fmt::print("  counters        {:>14} bytes\n", m.counters);
-    fmt::print("  total           {:>14} bytes  {}, and what the driver takes for context, modules and graphs\n",
-               m.total(0), format_bytes(m.total(0)));
+    fmt::print("  total           {:>14} bytes  {}, and up to {} that the driver takes for context, modules, graphs\n",
+               m.total(0), format_bytes(m.total(0)), format_bytes(kDriverReserve));
     return;
   }
   fmt::print("  worker scratch  {:>14} bytes  per thread\n", m.worker_scratch);

@@ -76,6 +76,11 @@ protected:
         GTEST_SKIP() << engine.status().to_string();
       ASSERT_TRUE(engine.ok()) << engine.status().to_string();
       loaded->engine = std::move(*engine);
+      // To the byte what the plan says; a CPU runs weights and scratch where they are mapped, beside these.
+      const MemoryFigures &memory = loaded->engine->plan().memory();
+      EXPECT_EQ(loaded->engine->device().allocated_bytes(),
+                loaded->engine->device().host_visible() ? memory.arena + memory.kv + memory.tables + memory.counters
+                                                        : memory.total(0));
       StatusOr<std::unique_ptr<SessionPool>> pool = SessionPool::create(*loaded->engine);
       ASSERT_TRUE(pool.ok()) << pool.status().to_string();
       loaded->pool = std::move(*pool);

@@ -9,9 +9,9 @@
 // REPORT: forward_t2: arena 2048 bytes, lower bound 2048 (100.0%), naive 4608, 7 groups
 // REPORT: forward_t4: arena 1536 bytes, lower bound 1536 (100.0%), naive 1536, 2 groups
 
-// Weights: 4 of 16384, k 4096, head 8192. KV: 2 requests of 2 pages + page 0, each (8 + 8) * 2 heads * 64 * 4 bytes. Seven
+// Weights: 4 of 16384, k 4096, head 8192. KV: 2 requests of 2 pages + page 0, each (8 + 8) * 2 heads * 64 * 4 bytes. Six
 // the batch itself (128 bytes with padding) and tables of at most 64 bytes. Scratch: 100 bytes rounded up to 64.
-// CHECK: module attributes {mili.context = 128 : i64, mili.requests = 2 : i64, mili_plan.memory = {arena = 2048 : i64, context = 128 : i64, counters = 0 : i64, kv = 40960 : i64, kv_pages = 5 : i64, requests = 2 : i64, tables = 704 : i64, weights = 77824 : i64, worker_scratch = 128 : i64}}
+// CHECK: module attributes {mili.context = 128 : i64, mili.requests = 2 : i64, mili_plan.memory = {arena = 2048 : i64, context = 128 : i64, counters = 0 : i64, kv = 40960 : i64, kv_pages = 5 : i64, requests = 2 : i64, tables = 640 : i64, weights = 77824 : i64, worker_scratch = 128 : i64}}
 // SIZES: context = 65 : i64, counters = 0 : i64, kv = 73728 : i64, kv_pages = 9 : i64, requests = 4 : i64
 !x = tensor<?x64xf32>
 !w = tensor<64x64xf32>

@@ -35,6 +35,9 @@ TEST_P(DeviceConformance, MemoryIsZeroAlignedAndCounted) {
   auto buffer = device->allocate(10000, "a test");
   ASSERT_TRUE(buffer.ok());
   EXPECT_EQ(device->allocation_count(), before + 1);
+  EXPECT_EQ(device->allocated_bytes(), 10000u);
+  { auto second = device->allocate(500, "another"); }
+  EXPECT_EQ(device->allocated_bytes(), 10000u);
   EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer->address()) % (GetParam().cuda ? 256 : 4096), 0u);
   std::vector<std::byte> host(10000, std::byte{7});
   ASSERT_TRUE(device->copy_to_host(host.data(), buffer->address(), host.size()).ok());

@@ -152,6 +152,7 @@ public:
   }
   StatusOr<DeviceAddress> load_weights(const Plan &plan, const Progress &progress) override;
   uint64_t allocation_count() const override { return allocations_; }
+  uint64_t allocated_bytes() const override { return allocated_; }
 
   Status copy_to_device(DeviceAddress to, const void *from, uint64_t bytes) override {
     enter();
@@ -220,6 +221,7 @@ public:
   }
 
   StatusOr<DeviceCeilings> measure_ceilings() override;
+  uint64_t total_memory() override { return total_memory_; }
   uint64_t free_memory() override {
     enter();
     size_t free = 0, total = 0;
@@ -228,8 +230,9 @@ public:
   }
 
 protected:
-  void release(DeviceAddress address, uint64_t) override {
+  void release(DeviceAddress address, uint64_t bytes) override {
     enter();
+    allocated_ -= bytes;
     driver_.cuStreamSynchronize(stream_);
     driver_.cuMemFree(to_device(address));
   }
@@ -255,7 +258,7 @@ private:
   std::string gpu_name_;
   int major_ = 0, minor_ = 0, multiprocessors_ = 0, max_shared_ = 0;
   uint64_t total_memory_ = 0;
-  uint64_t allocations_ = 0;
+  uint64_t allocations_ = 0, allocated_ = 0;
   DeviceAddress weights_ = nullptr;
   double event_seconds_ = -1;  // what an event between two launches of a graph costs; negative: not measured
   // Units that no kernel of the plan names: "mili_fill_normal_bf16".
@@ -302,6 +305,7 @@ StatusOr<DeviceAddress> CudaDevice::allocate_raw(uint64_t bytes, std::string_vie
                               "with --device");
   }
   ++allocations_;
+  allocated_ += bytes;
   return reinterpret_cast<DeviceAddress>(address);
 }
 

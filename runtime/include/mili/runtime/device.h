@@ -152,6 +152,8 @@ public:
   virtual StatusOr<DeviceAddress> load_weights(const Plan &plan, const Progress &progress) = 0;
   // Allocations of device memory so far. It must not grow after load.
   virtual uint64_t allocation_count() const = 0;
+  // Bytes of the device's memory that MILI holds: of live buffers, and of weights where they are copied.
+  virtual uint64_t allocated_bytes() const = 0;
 
   virtual Status copy_to_device(DeviceAddress to, const void *from, uint64_t bytes) = 0;
   // Waits until `to` holds the bytes.
@@ -192,6 +194,7 @@ public:
   virtual StatusOr<DeviceCeilings> measure_ceilings() { return unimplemented("this device measures no ceilings"); }
   // Free memory in bytes; 0 where the device cannot say.
   virtual uint64_t free_memory() { return 0; }
+  virtual uint64_t total_memory() { return 0; }
 
 protected:
   friend class DeviceBuffer;

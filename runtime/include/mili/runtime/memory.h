@@ -28,6 +28,9 @@ struct BucketSize {
   uint64_t arena_bytes = 0;
 };
 
+// What to leave a GPU's driver for its context, a plan's modules and graphs, beside the plan's own bytes.
+inline constexpr uint64_t kDriverReserve = uint64_t{1} << 30;
+
 struct MemoryInputs {
   uint64_t requests = 0;      // sequences that can be live at once
   uint64_t context = 0;       // tokens of each
