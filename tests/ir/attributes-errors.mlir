@@ -70,6 +70,41 @@ func.func private @f() attributes {a = #mili.stage<"rows", tiles = 0 per one by 
 
 // -----
 
+// expected-error@+1 {{expected 'box_rows'}}
+func.func private @f() attributes {a = #mili.tensor_map<arg = 0, rows = 8, columns = 8, rows = 8>}
+
+// -----
+
+// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, found #mili.cuda_launch<arch = 0, threads = 64, shared = 0>}}
+func.func private @f() attributes {a = #mili.stage<"rows", tiles = 1 per one by 1, scratch = 0, cuda = [<arch = 0, threads = 64, shared = 0>]>}
+
+// -----
+
+// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, found #mili.cuda_launch<arch = 80, threads = 64, shared = 0>}}
+func.func private @f() attributes {a = #mili.stage<"rows", tiles = 1 per one by 1, scratch = 0, cuda = [<arch = 80, threads = 64, shared = 0>, <arch = 80, threads = 64, shared = 0>]>}
+
+// -----
+
+// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, found #mili.cuda_launch<arch = 80, threads = 32, shared = 0>}}
+func.func private @f() attributes {a = #mili.stage<"rows", tiles = 1 per one by 1, scratch = 0, cuda = [<arch = 90, threads = 32, shared = 0>, <arch = 80, threads = 32, shared = 0>]>}
+
+// -----
+
+// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, found #mili.cuda_launch<arch = 80, threads = 0, shared = 0>}}
+func.func private @f() attributes {a = #mili.stage<"rows", tiles = 1 per one by 1, scratch = 0, cuda = [<arch = 80, threads = 0, shared = 0>]>}
+
+// -----
+
+// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, found #mili.cuda_launch<arch = 90, threads = 1025, shared = 0>}}
+func.func private @f() attributes {a = #mili.stage<"rows", tiles = 1 per one by 1, scratch = 0, cuda = [<arch = 80, threads = 64, shared = 0>, <arch = 90, threads = 1025, shared = 0>]>}
+
+// -----
+
+// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, found #mili.cuda_launch<arch = 80, threads = 64, shared = -1>}}
+func.func private @f() attributes {a = #mili.stage<"rows", tiles = 1 per one by 1, scratch = 0, cuda = [<arch = 80, threads = 64, shared = -1>]>}
+
+// -----
+
 // expected-error@+1 {{kv state: heads, k and v must be positive, found heads = 0, k = 4, v = 4}}
 func.func private @f(!mili.kv<heads = 0, k = 4, v = 4, f32>)
 

@@ -333,3 +333,35 @@ func.func @f(%x: tensor<?x16xf32>) {
   %a, %b = mili.split %x interleave 3 : tensor<?x16xf32> -> tensor<?x8xf32>, tensor<?x8xf32>
   return
 }
+
+// -----
+
+func.func @f(%l: tensor<?x64xbf16>, %batch: !mili.batch) {
+  // expected-error@+1 {{'mili.sample' op operand #0 must be [rows][vocab] tensor with a static vocabulary of 32-bit float values, but got 'tensor<?x64xbf16>'}}
+  %t = mili.sample %l, %batch : tensor<?x64xbf16> -> tensor<?xi32>
+  return
+}
+
+// -----
+
+func.func @f(%l: tensor<?x?xf32>, %batch: !mili.batch) {
+  // expected-error@+1 {{'mili.sample' op operand #0 must be [rows][vocab] tensor with a static vocabulary of 32-bit float values, but got 'tensor<?x?xf32>'}}
+  %t = mili.sample %l, %batch : tensor<?x?xf32> -> tensor<?xi32>
+  return
+}
+
+// -----
+
+func.func @f(%l: tensor<?x64xf32>, %batch: !mili.batch) {
+  // expected-error@+1 {{'mili.sample' op result #0 must be 1D tensor of 32-bit signless integer values, but got 'tensor<?xi64>'}}
+  %t = mili.sample %l, %batch : tensor<?x64xf32> -> tensor<?xi64>
+  return
+}
+
+// -----
+
+func.func @f(%l: tensor<?x64xf32>, %batch: !mili.batch) {
+  // expected-error@+1 {{'mili.sample' op result #0 must be 1D tensor of 32-bit signless integer values, but got 'tensor<?x1xi32>'}}
+  %t = mili.sample %l, %batch : tensor<?x64xf32> -> tensor<?x1xi32>
+  return
+}

@@ -67,6 +67,17 @@ module @tiny attributes {mili.family = "llama", mili.context = 128 : i64} {
 
 // -----
 
+// CHECK-LABEL: @sampled
+// CHECK-SAME: (%[[L:.*]]: tensor<?x64xf32>, %[[BATCH:.*]]: !mili.batch)
+func.func @sampled(%l: tensor<?x64xf32>, %batch: !mili.batch) -> tensor<?xi32> {
+  // CHECK-NEXT: %[[T:.*]] = mili.sample %[[L]], %[[BATCH]] : tensor<?x64xf32> -> tensor<?xi32>
+  // CHECK-NEXT: return %[[T]]
+  %t = mili.sample %l, %batch : tensor<?x64xf32> -> tensor<?xi32>
+  return %t : tensor<?xi32>
+}
+
+// -----
+
 // A group before and after kernel selection.
 // CHECK-LABEL: @groups
 // CHECK-SAME: (%[[X:.*]]: tensor<?x32xf32>, %[[W:.*]]: tensor<8x32xf32>)
@@ -89,5 +100,20 @@ func.func @groups(%x: tensor<?x32xf32>, %w: tensor<8x32xf32>) -> tensor<?x8xf32>
     %y = mili.scale %bx by 2.0 : tensor<?x8xf32>
     mili.yield %y : tensor<?x8xf32>
   }
-  return %s : tensor<?x8xf32>
+  // Counters follow the scratch, and may be there without it.
+  // CHECK: hero "mili.scale" {{.*}} arena_scratch 1024 counters 512 {
+  %c = mili.group "both" hero "mili.scale" ins(%s : tensor<?x8xf32>) -> tensor<?x8xf32>
+       kernel "cuda.rows" stages [#mili.stage<"rows", tiles = 1 per tokens by 1>] arena_scratch 1024 counters 512 {
+  ^bb0(%bx: tensor<?x8xf32>):
+    %y = mili.scale %bx by 2.0 : tensor<?x8xf32>
+    mili.yield %y : tensor<?x8xf32>
+  }
+  // CHECK: hero "mili.scale" {{.*}} by 1>] counters 4 {
+  %d = mili.group "alone" hero "mili.scale" ins(%c : tensor<?x8xf32>) -> tensor<?x8xf32>
+       kernel "cuda.rows" stages [#mili.stage<"rows", tiles = 1 per tokens by 1>] counters 4 {
+  ^bb0(%bx: tensor<?x8xf32>):
+    %y = mili.scale %bx by 2.0 : tensor<?x8xf32>
+    mili.yield %y : tensor<?x8xf32>
+  }
+  return %d : tensor<?x8xf32>
 }

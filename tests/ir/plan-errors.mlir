@@ -301,3 +301,63 @@ mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower
   // expected-error@+1 {{'mili_plan.launch' op expected argument #0 within the bucket's arena of 1024 bytes, found 256 + 9223372036854775807}}
   mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 256 + 9223372036854775807>] bytes 0 flops 0
 }
+
+// -----
+
+module {
+  mili_plan.kernel @k template "t" hero "mili.sample" stages [#mili.stage<"a", tiles = 1 per logit_rows by 1>]
+      bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts ["", ""] {
+  ^bb0(%l: tensor<?x8xf32>, %batch: !mili.batch):
+    %t = mili.sample %l, %batch : tensor<?x8xf32> -> tensor<?xi32>
+    mili.yield %t : tensor<?xi32>
+  }
+  mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+    // expected-error@+1 {{'mili_plan.launch' op expected scratch in the arena, then counters, as the arguments after #1, found #mili_plan.arena<readwrite 512 + 16>}}
+    mili_plan.launch @k stage 0 "sample" [#mili_plan.arena<read 0 + 32>, #mili_plan.arena<write 256 + 4>, #mili_plan.counters<4>, #mili_plan.arena<readwrite 512 + 16>] bytes 0 flops 0
+  }
+}
+
+// -----
+
+module {
+  mili_plan.kernel @k template "t" hero "mili.sample" stages [#mili.stage<"a", tiles = 1 per logit_rows by 1>]
+      bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts ["", ""] {
+  ^bb0(%l: tensor<?x8xf32>, %batch: !mili.batch):
+    %t = mili.sample %l, %batch : tensor<?x8xf32> -> tensor<?xi32>
+    mili.yield %t : tensor<?xi32>
+  }
+  mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+    // expected-error@+1 {{'mili_plan.launch' op expected scratch in the arena, then counters, as the arguments after #1, found #mili_plan.counters<4>}}
+    mili_plan.launch @k stage 0 "sample" [#mili_plan.arena<read 0 + 32>, #mili_plan.arena<write 256 + 4>, #mili_plan.counters<4>, #mili_plan.counters<4>] bytes 0 flops 0
+  }
+}
+
+// -----
+
+module {
+  mili_plan.kernel @k template "t" hero "mili.sample" stages [#mili.stage<"a", tiles = 1 per logit_rows by 1>]
+      bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts ["", ""] {
+  ^bb0(%l: tensor<?x8xf32>, %batch: !mili.batch):
+    %t = mili.sample %l, %batch : tensor<?x8xf32> -> tensor<?xi32>
+    mili.yield %t : tensor<?xi32>
+  }
+  mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+    // expected-error@+1 {{'mili_plan.launch' op expected 2 arguments for @k (then scratch and counters, if any), found 5}}
+    mili_plan.launch @k stage 0 "sample" [#mili_plan.arena<read 0 + 32>, #mili_plan.arena<write 256 + 4>, #mili_plan.arena<readwrite 512 + 16>, #mili_plan.counters<4>, #mili_plan.counters<4>] bytes 0 flops 0
+  }
+}
+
+// -----
+
+module {
+  mili_plan.kernel @k template "t" hero "mili.sample" stages [#mili.stage<"a", tiles = 1 per logit_rows by 1>]
+      bucket <tokens = 1, sequences = 1, logit_rows = 1> layouts ["", ""] {
+  ^bb0(%l: tensor<?x8xf32>, %batch: !mili.batch):
+    %t = mili.sample %l, %batch : tensor<?x8xf32> -> tensor<?xi32>
+    mili.yield %t : tensor<?xi32>
+  }
+  mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
+    // expected-error@+1 {{'mili_plan.launch' op expected 2 arguments for @k (then scratch and counters, if any), found 1}}
+    mili_plan.launch @k stage 0 "sample" [#mili_plan.arena<read 0 + 32>] bytes 0 flops 0
+  }
+}

@@ -37,4 +37,28 @@ module @tiny attributes {mili_plan.memory = {weights = 4096 : i64}} {
     // CHECK: mili_plan.launch @append_0 stage 0 "layers.0.attn.append" [#mili_plan.state_ref<readwrite @layers.0.kv>, #mili_plan.arena<read 0 + 64>] bytes 160 flops 2048
     mili_plan.launch @append_0 stage 0 "layers.0.attn.append" [#mili_plan.state_ref<readwrite @layers.0.kv>, #mili_plan.arena<read 0 + 64>] bytes 160 flops 2048
   }
+
+  // Scratch, then counters, after what the body says; either may be missing.
+  mili_plan.kernel @logits_0 template "cuda.linear" hero "mili.logits" stages [#mili.stage<"product", tiles = 1 per logit_rows by 16>]
+      bucket <tokens = 4, sequences = 1, logit_rows = 1> layouts ["", "row_major", ""] {
+  ^bb0(%x: tensor<?x32xf32>, %w: tensor<8x32xf32>, %batch: !mili.batch):
+    %l = mili.logits %x, %w, %batch : tensor<?x32xf32>, tensor<8x32xf32> -> tensor<?x8xf32>
+    mili.yield %l : tensor<?x8xf32>
+  }
+  mili_plan.kernel @sample_0 template "cuda.sample" hero "mili.sample" stages [#mili.stage<"sample", tiles = 2 per logit_rows by 1>]
+      bucket <tokens = 4, sequences = 1, logit_rows = 1> layouts ["", ""] {
+  ^bb0(%l: tensor<?x8xf32>, %batch: !mili.batch):
+    // CHECK: mili.sample %{{.*}}, %{{.*}} : tensor<?x8xf32> -> tensor<?xi32>
+    %t = mili.sample %l, %batch : tensor<?x8xf32> -> tensor<?xi32>
+    mili.yield %t : tensor<?xi32>
+  }
+  // CHECK: mili_plan.bucket @decode_4 <tokens = 4, sequences = 1, logit_rows = 1> arena 2048 lower_bound 1024 naive 2048 logits 512 sampled 768 attributes {function = "forward"} {
+  mili_plan.bucket @decode_4 <tokens = 4, sequences = 1, logit_rows = 1> arena 2048 lower_bound 1024 naive 2048 logits 512 sampled 768
+      attributes {function = "forward"} {
+    // CHECK-NEXT: mili_plan.launch @logits_0 stage 0 "head" [#mili_plan.arena<read 0 + 512>, #mili_plan.weight_ref<@w1>, #mili_plan.arena<write 512 + 32>, #mili_plan.counters<512>] bytes 1024 flops 512
+    mili_plan.launch @logits_0 stage 0 "head" [#mili_plan.arena<read 0 + 512>, #mili_plan.weight_ref<@w1>, #mili_plan.arena<write 512 + 32>, #mili_plan.counters<512>] bytes 1024 flops 512
+    // The tokens that are sampled are an argument like any other result.
+    // CHECK-NEXT: mili_plan.launch @sample_0 stage 0 "sample" [#mili_plan.arena<read 512 + 32>, #mili_plan.arena<write 768 + 4>, #mili_plan.arena<readwrite 1024 + 16>, #mili_plan.counters<4>] bytes 36 flops 8
+    mili_plan.launch @sample_0 stage 0 "sample" [#mili_plan.arena<read 512 + 32>, #mili_plan.arena<write 768 + 4>, #mili_plan.arena<readwrite 1024 + 16>, #mili_plan.counters<4>] bytes 36 flops 8
+  }
 }

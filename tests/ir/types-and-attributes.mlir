@@ -39,4 +39,16 @@ func.func private @attributes() attributes {
   n = #mili.stage<"quantize", tiles = 1 per tokens by 4, scratch = 4096>,
   // CHECK-SAME: o = #mili.stage<"a", tiles = 60 per one by 1>, p = #mili.stage<"b", tiles = 2 per logit_rows by 1>, q = #mili.stage<"c", tiles = 2 per sequences by 1>
   o = #mili.stage<"a", tiles = 60 per one by 1>, p = #mili.stage<"b", tiles = 2 per logit_rows by 1>,
-  q = #mili.stage<"c", tiles = 2 per sequences by 1>}
+  q = #mili.stage<"c", tiles = 2 per sequences by 1>,
+  // CHECK-SAME: r = #mili.cuda_launch<arch = 80, threads = 256, shared = 0>, s = #mili.cuda_launch<arch = 90, threads = 384, shared = 197632, blocks_per_sm = 1>
+  r = #mili.cuda_launch<arch = 80, threads = 256, shared = 0>,
+  s = #mili.cuda_launch<arch = 90, threads = 384, shared = 197632, blocks_per_sm = 1>,
+  // CHECK-SAME: t = #mili.tensor_map<arg = 1, rows = 4096, columns = 2048, box_rows = 128>
+  t = #mili.tensor_map<arg = 1, rows = 4096, columns = 2048, box_rows = 128>,
+  // CHECK-SAME: u = #mili.stage<"rows", tiles = 1 per tokens by 1, scratch = 64, cuda = [<arch = 80, threads = 64, shared = 1024>]>
+  u = #mili.stage<"rows", tiles = 1 per tokens by 1, scratch = 64, cuda = [<arch = 80, threads = 64, shared = 1024>]>,
+  // CHECK-SAME: v = #mili.stage<"product", tiles = 32 per tokens by 16, scratch = 64, cuda = [<arch = 80, threads = 256, shared = 92160, blocks_per_sm = 1>, <arch = 90, threads = 160, shared = 98304, blocks_per_sm = 2>], maps = [<arg = 1, rows = 64, columns = 96, box_rows = 64>, <arg = 0, rows = 16, columns = 96, box_rows = 16>], config = {splits = 2 : i64}>
+  v = #mili.stage<"product", tiles = 32 per tokens by 16, scratch = 64,
+                  cuda = [<arch = 80, threads = 256, shared = 92160, blocks_per_sm = 1>, <arch = 90, threads = 160, shared = 98304, blocks_per_sm = 2>],
+                  maps = [<arg = 1, rows = 64, columns = 96, box_rows = 64>, <arg = 0, rows = 16, columns = 96, box_rows = 16>],
+                  config = {splits = 2 : i64}>}
