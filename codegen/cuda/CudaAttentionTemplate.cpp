@@ -57,8 +57,15 @@ public:
         !shape.kv.getElementType().isBF16() || shape.group > shape.prefillRows())
       return false;
     // Nothing after the attention; before it the chain of one append.
-    for (Operation &other : group.getBody().front().without_terminator())
+    for (Operation &other : group.getBody().front().without_terminator()) {
       if (!isa<AttentionOp, KvAppendOp, RopeOp, RmsNormOp, ScaleOp>(other))
+        return false;
+      auto norm = dyn_cast<RmsNormOp>(other);
+      if (norm && featuresOf(norm.getWeight()) != shape.width)
+        return false;
+    }
+    for (Operation *user : op->getUsers())
+      if (!isa<YieldOp>(user))
         return false;
     Value state = op.getKv();
     if (auto append = state.getDefiningOp<KvAppendOp>())

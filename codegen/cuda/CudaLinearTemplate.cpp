@@ -167,7 +167,7 @@ public:
     if (!isa_and_present<LinearOp, LogitsOp>(hero))
       return false;
     Product product(hero);
-    return product.depth % 8 == 0 && isa<BlockArgument>(storedWeight(product.weight)) &&
+    return product.depth % 8 == 0 && elementOf(product.input).isBF16() && isa<BlockArgument>(storedWeight(product.weight)) &&
            CudaPrinter::canInput(product.input) && CudaPrinter::canEpilogue(product.result) &&
            (CudaPrinter::unitOf(product.result) == 8 || product.features % 16 == 0);
   }

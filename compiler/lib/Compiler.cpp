@@ -18,6 +18,7 @@
 #include "mlir/Pass/PassManager.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/raw_ostream.h"
 
@@ -100,6 +101,19 @@ Status writeSources(const mlir::mili::codegen::CudaProgram &program, const std::
   return ok_status();
 }
 
+/// --cuda-headers: the texts of the device headers from a folder, by the names that they are included by.
+Status readHeaders(mlir::mili::codegen::CudaProgram &program, const std::string &dir) {
+  for (auto &header : program.headers) {
+    llvm::SmallString<128> path(dir);
+    llvm::sys::path::append(path, header.name);
+    auto buffer = llvm::MemoryBuffer::getFile(path, /*IsText=*/true);
+    if (!buffer)
+      return invalid_argument("--cuda-headers: " + path.str().str() + ": " + buffer.getError().message());
+    header.text = (*buffer)->getBuffer().str();
+  }
+  return ok_status();
+}
+
 /// Images for the architectures that the target names.
 StatusOr<std::vector<mlir::mili::codegen::CudaCubins>> compileCubins(const mlir::mili::codegen::CudaProgram &program,
                                                                      const CompileOptions &options,
@@ -178,6 +192,16 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
     if (hooks.progress)
       hooks.progress({phase, 0, 0, {}});
   };
+  const bool cuda = mlir::mili::targetDevice(options) == "cuda";
+  if (!cuda && options.target != "cpu")
+    return invalid_argument("--target " + options.target +
+                            ": expected cpu, cuda, cuda:source or cuda:ARCH,... (cuda:sm_90a)");
+  if (!cuda && !options.cuda_headers.empty())
+    return invalid_argument("--cuda-headers " + options.cuda_headers +
+                            ": only target cuda has device headers, found --target " + options.target);
+  if (!cuda && !options.cuda_dir.empty())
+    return invalid_argument("--emit-cuda " + options.cuda_dir + ": only target cuda has CUDA sources, found --target " +
+                            options.target);
   progress(Phase::kImport);
   MILI_ASSIGN_OR_RETURN(std::unique_ptr<ModelFile> model, ModelFile::open(options.model, !options.synthetic_weights));
 
@@ -188,7 +212,6 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
   Diagnostics diagnostics(&context, hooks);
 
   mlir::mili::ImportOptions import;
-  const bool cuda = mlir::mili::targetDevice(options) == "cuda";
   import.activationDtype = !options.activation_dtype.empty() ? options.activation_dtype : cuda ? "bf16" : "f32";
   if (cuda && import.activationDtype != "bf16")
     return unimplemented("--activation-dtype " + options.activation_dtype +
@@ -223,6 +246,8 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
       auto program = mlir::mili::codegen::emitCudaProgram(*module);
       if (failed(program))
         return diagnostics.failed(options.model, phase);
+      if (!options.cuda_headers.empty())
+        MILI_RETURN_IF_ERROR(readHeaders(*program, options.cuda_headers));
       if (!options.cuda_dir.empty())
         MILI_RETURN_IF_ERROR(writeSources(*program, options.cuda_dir));
       MILI_ASSIGN_OR_RETURN(target.cubins, compileCubins(*program, options, hooks));

@@ -105,6 +105,9 @@ int main(int argc, char **argv) {
       ->delimiter(',')
       ->type_name("KIND,...");
   app.add_option("--emit-cuda", options.cuda_dir, "write the CUDA sources into this folder")->type_name("DIR");
+  app.add_option("--cuda-headers", options.cuda_headers,
+                 "take the device headers from this folder (as --emit-cuda writes them), to try changes")
+      ->type_name("DIR");
   app.add_option("--synthetic-weights", options.synthetic_weights,
                  "no weights are read (MODEL needs only its config.json): the device fills them from this seed")
       ->type_name("SEED");

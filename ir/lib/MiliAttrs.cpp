@@ -3,6 +3,7 @@
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/StringSwitch.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 #include <cmath>
@@ -173,6 +174,75 @@ LogicalResult WindowAttr::verify(function_ref<InFlightDiagnostic()> emitError, i
   if (tokens <= 0)
     return emitError() << "window mask: tokens must be positive, found " << tokens;
   return success();
+}
+
+Attribute StageAttr::parse(AsmParser &parser, Type) {
+  std::string name;
+  int64_t tiles = 0, rowsPerTile = 0, scratch = 0;
+  StringRef per;
+  SMLoc loc = parser.getCurrentLocation();
+  if (parser.parseLess() || parser.parseString(&name) || parser.parseComma() || parser.parseKeyword("tiles") ||
+      parser.parseEqual() || parser.parseInteger(tiles) || parser.parseKeyword("per"))
+    return {};
+  SMLoc perLoc = parser.getCurrentLocation();
+  if (parser.parseKeyword(&per))
+    return {};
+  std::optional<RowCount> count = symbolizeRowCount(per);
+  if (!count)
+    return parser.emitError(perLoc, "expected one, tokens, logit_rows or sequences, found '") << per << "'", Attribute();
+  if (parser.parseKeyword("by") || parser.parseInteger(rowsPerTile))
+    return {};
+  SmallVector<CudaLaunchAttr> cuda;
+  SmallVector<TensorMapAttr> maps;
+  DictionaryAttr config;
+  auto list = [&](auto &into) {
+    return parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, [&] {
+      return parser.parseCustomAttributeWithFallback(into.emplace_back());
+    });
+  };
+  // Parts in their order, each at most once.
+  int last = -1;
+  while (succeeded(parser.parseOptionalComma())) {
+    SMLoc partLoc = parser.getCurrentLocation();
+    StringRef part;
+    if (parser.parseKeyword(&part))
+      return {};
+    const int index = llvm::StringSwitch<int>(part).Case("scratch", 0).Case("cuda", 1).Case("maps", 2).Case("config", 3).Default(-1);
+    if (index <= last)
+      return parser.emitError(partLoc, "expected scratch, cuda, maps, config, each at most once and in this order, found '")
+                 << part << "'",
+             Attribute();
+    last = index;
+    if (parser.parseEqual() || (index == 0   ? parser.parseInteger(scratch)
+                                : index == 1 ? list(cuda)
+                                : index == 2 ? list(maps)
+                                             : parser.parseAttribute(config)))
+      return {};
+  }
+  if (parser.parseGreater())
+    return {};
+  return parser.getChecked<StageAttr>(loc, parser.getContext(), name, tiles, *count, rowsPerTile, scratch, cuda, maps,
+                                      config);
+}
+
+void StageAttr::print(AsmPrinter &printer) const {
+  printer << '<';
+  printer.printString(getName());
+  printer << ", tiles = " << getTiles() << " per " << stringifyRowCount(getPer()) << " by " << getRowsPerTile();
+  if (getScratch() != 0)
+    printer << ", scratch = " << getScratch();
+  auto list = [&](StringRef part, auto attributes) {
+    if (attributes.empty())
+      return;
+    printer << ", " << part << " = [";
+    llvm::interleaveComma(attributes, printer, [&](auto attribute) { printer.printStrippedAttrOrType(attribute); });
+    printer << ']';
+  };
+  list("cuda", getCuda());
+  list("maps", getMaps());
+  if (getConfig())
+    printer << ", config = " << getConfig();
+  printer << '>';
 }
 
 LogicalResult StageAttr::verify(function_ref<InFlightDiagnostic()> emitError, StringRef name, int64_t tiles, RowCount,

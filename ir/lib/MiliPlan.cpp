@@ -69,6 +69,10 @@ LogicalResult BucketOp::verify() {
   if (logits < 0 || logits % kSliceAlignment != 0 || (logits >= arena && logits != 0))
     return emitOpError() << "expected logits at a multiple of " << kSliceAlignment << " within the arena of " << arena
                          << " bytes, found offset " << logits;
+  if (auto attr = getSampledAttr())
+    if (int64_t sampled = attr.getInt(); sampled < 0 || sampled % kSliceAlignment != 0 || sampled >= arena)
+      return emitOpError() << "expected sampled tokens at a multiple of " << kSliceAlignment << " within the arena of "
+                           << arena << " bytes, found offset " << sampled;
   for (Operation &op : getBody().front())
     if (!isa<LaunchOp>(op))
       return (emitOpError() << "expected only mili_plan.launch in its body, found " << op.getName())
@@ -80,6 +84,9 @@ LogicalResult BucketOp::verify() {
 LogicalResult LaunchOp::verify() {
   auto arena = static_cast<int64_t>(cast<BucketOp>((*this)->getParentOp()).getArena());
   for (auto [index, arg] : llvm::enumerate(getArgs())) {
+    if (auto counters = dyn_cast<CountersAttr>(arg); counters && counters.getSize() <= 0)
+      return emitOpError() << "expected a positive number of bytes of counters as argument #" << index << ", found "
+                           << counters.getSize();
     if (isa<WeightRefAttr, StateRefAttr, CountersAttr>(arg))
       continue;
     auto slice = dyn_cast<ArenaAttr>(arg);
@@ -125,7 +132,7 @@ LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &symbols) {
   for (auto [index, arg, of] : llvm::enumerate(getArgs().getValue().take_front(expected.size()), expected)) {
     auto [type, layout] = of;
     bool isState = isa<KvType, RecurrentType>(type);
-    if (isState != isa<StateRefAttr>(arg) || layout.empty() == isa<WeightRefAttr>(arg))
+    if (isState != isa<StateRefAttr>(arg) || layout.empty() == isa<WeightRefAttr>(arg) || isa<CountersAttr>(arg))
       return emitOpError() << "expected argument #" << index << " to be "
                            << (isState          ? "a state_ref"
                                : layout.empty() ? "an arena slice"

@@ -327,11 +327,12 @@ func.func @f(%l: tensor<?x64xf32>, %t: !mili.batch) attributes {mili.bucket = #o
 // A row kernel keeps its rows in the shared memory that every part has.
 #one = #mili.bucket<tokens = 1, sequences = 1, logit_rows = 1>
 func.func @f(%x: tensor<?x32768xbf16>) attributes {mili.bucket = #one} {
-  // expected-error @below {{mili-codegen: a row kernel of this group needs 131200 bytes of shared memory, the limit is 101376}}
-  %0 = mili.group "g" hero "mili.scale" ins(%x : tensor<?x32768xbf16>) -> tensor<?x32768xbf16> {
+  // expected-error @below {{mili-codegen: a row kernel of this group needs 262272 bytes of shared memory, the limit is 101376}}
+  %0:2 = mili.group "g" hero "mili.scale" ins(%x : tensor<?x32768xbf16>) -> tensor<?x32768xbf16>, tensor<?x32768xbf16> {
   ^bb0(%b: tensor<?x32768xbf16>):
     %y = mili.scale %b by 2.0 : tensor<?x32768xbf16>
-    mili.yield %y : tensor<?x32768xbf16>
+    %z = mili.scale %y by 2.0 : tensor<?x32768xbf16>
+    mili.yield %y, %z : tensor<?x32768xbf16>, tensor<?x32768xbf16>
   }
   return
 }

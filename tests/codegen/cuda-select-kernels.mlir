@@ -24,7 +24,7 @@ module attributes {MODULE} {
     // ALL: mili.weight "norm" layout "vector_f32" : tensor<512xbf16> {packed_bytes = 2048 : i64}
     %g = mili.weight "norm" : tensor<512xbf16>
     // Only a norm: the row stays in registers, 16 elements a thread.
-    // ALL: mili.group "norm" {{.*}} kernel "cuda.rows" stages [#mili.stage<"norm", tiles = 1 per tokens by 1, cuda = [<arch = 80, threads = 32, shared = 0>], config = {counters = 0 : i64, scratch = 0 : i64, threads = 32 : i64}>] {
+    // ALL: mili.group "norm" {{.*}} kernel "cuda.rows" stages [#mili.stage<"row", tiles = 1 per tokens by 1, cuda = [<arch = 80, threads = 32, shared = 0>], config = {counters = 0 : i64, scratch = 0 : i64, threads = 32 : i64}>] {
     %n = mili.group "norm" hero "mili.rms_norm" ins(%x, %g : !x, tensor<512xbf16>) -> !x {
     ^bb0(%b: !x, %w: tensor<512xbf16>):
       %0 = mili.rms_norm %b, %w eps 1.0e-6 : !x, tensor<512xbf16>

@@ -1,29 +1,33 @@
 #!/bin/bash
-# Packs what a GPU machine needs to run tests/device/run.sh: test programs, plans of the golden models, synthetic plans for
-# the benchmarks. The GPU machine needs a driver and NVRTC, no LLVM and no compiler; programs built on an older glibc run on
-# a newer one.
+# Packs what a GPU machine needs to run tests/device/run.sh: test programs, plans of the golden models, plans with deliberate
+# faults, synthetic plans for the benchmarks, with and without each fusion. The GPU machine needs a driver and NVRTC, no LLVM
+# and no compiler; programs built on an older glibc run on a newer one.
 #
 #   tests/device/pack.sh FOLDER [BUILD]      BUILD is build/release
 #
-# Set MILI_SHAPES to a folder of folders with a config.json each (llama-3.1-8b, ...) to pack plans of those shapes with
-# synthetic weights, too.
+# MILI_SHAPES: a folder of folders with a config.json each (llama-3.1-8b, llama-3.2-1b, ...); of these the plans for run.sh's
+# "bench" and "ablate" are made, with synthetic weights. MILI_COMPILER=1 packs mili-compile, too, linked without LLVM's
+# shared libraries (link_static.sh), for run.sh's "wide" and "chat".
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 out=$1 build=${2:-$root/build/release}
-mkdir -p "$out/bin" "$out/plans" "$out/mixed" "$out/models" "$out/shapes"
-cp "$root/tests/device/run.sh" "$out/"
-for program in golden_plans_test mixed_plans_test device_sampling_test runtime_cuda_test mili-bench mili-run mili-plan; do
+mkdir -p "$out/bin" "$out/plans" "$out/mixed" "$out/models" "$out/shapes" "$out/faults" "$out/ablate"
+cp "$root/tests/device/run.sh" "$root/tests/device/bf16_reference.py" "$root/tests/device/compare_logits.py" "$out/"
+for program in golden_plans_test mixed_plans_test device_sampling_test runtime_cuda_test mili-bench mili-run; do
   strip -o "$out/bin/$program" "$build/bin/$program"
 done
 if command -v nvcc >/dev/null; then
   for harness in attention ops; do
-    [ -e "$root/tests/device/${harness}_harness.cu" ] || continue
-    [ "$out/bin/${harness}_harness" -nt "$root/codegen/device/mili/device/gemm.cuh" ] &&
-      [ "$out/bin/${harness}_harness" -nt "$root/tests/device/${harness}_harness.cu" ] && continue
+    source=$root/tests/device/${harness}_harness.cu
+    [ -e "$source" ] || continue
+    [ -z "$(find "$root/codegen/device" "$source" -newer "$out/bin/${harness}_harness" 2>/dev/null | head -1)" ] &&
+      [ -e "$out/bin/${harness}_harness" ] && continue
     nvcc -std=c++17 -O2 -arch=sm_90a -I "$root/codegen/device" -I "$root/runtime/include" \
-      -o "$out/bin/${harness}_harness" "$root/tests/device/${harness}_harness.cu" -L /usr/local/cuda/lib64/stubs -lcuda
+      -o "$out/bin/${harness}_harness" "$source" -L /usr/local/cuda/lib64/stubs -lcuda
   done
 fi
+[ -z "${MILI_COMPILER:-}" ] || "$root/tests/device/link_static.sh" "$out/bin/mili-compile" "$build"
+
 models=$build/golden
 compile() { "$build/bin/mili-compile" "$@" --target cuda:source -q; }
 for model in llama llama-linear qwen2 qwen3 qwen3-yarn mistral-window phi3 phi3-longrope smollm3 olmo2 granite; do
@@ -34,8 +38,62 @@ done
 for model in llama qwen3 mistral-window; do
   compile "$models/$model" -o "$out/mixed/$model.mili" --requests 32 --context 256 --deterministic
 done
+
+# Faults that the golden tests must catch: granite without its attention multiplier, smollm3 with RoPE in every layer, llama
+# with three bits of mantissa in its keys and values.
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+faulty() {  # MODEL PYTHON: compiles the model with an edited configuration `c`
+  cp -r "$models/$1" "$work/$1"
+  python3 - "$work/$1/config.json" "$2" <<'PY'
+import json, sys
+path, edit = sys.argv[1:]
+c = json.load(open(path))
+exec(edit)
+json.dump(c, open(path, "w"))
+PY
+  compile "$work/$1" -o "$out/faults/$1.mili" --requests 3
+}
+faulty granite "c['attention_multiplier'] = (c['hidden_size'] // c['num_attention_heads']) ** -0.5"
+faulty smollm3 "c['no_rope_layers'] = [1] * c['num_hidden_layers']"
+mkdir -p "$work/headers/mili/runtime"
+cp -r "$root/codegen/device/mili/device" "$work/headers/mili/"
+cp "$root/runtime/include/mili/runtime/batch_fields.def" "$work/headers/mili/runtime/"
+three_bits='{ Vector16 few = PACKED; for (int word = 0; word < 4; ++word) few.words[word] \&= 0xfff0fff0u; store16(TO, few); }'
+edit() {  # FILE STATEMENT PACKED TO: replaces one statement, or fails
+  local text=${three_bits/PACKED/$3}
+  grep -qF "$2" "$work/headers/mili/device/$1"
+  python3 - "$work/headers/mili/device/$1" "$2" "${text/TO/$4}" <<'PY'
+import sys
+path, old, new = sys.argv[1:]
+text = open(path).read()
+open(path, "w").write(text.replace(old, new.replace("\\&", "&")))
+PY
+}
+edit attention_decode.cuh 'store16(to + chunk * 8, pack8(scratch + chunk * 8));' 'pack8(scratch + chunk * 8)' 'to + chunk * 8'
+place='to + static_cast<int64_t>(i / kWidth) * kPageTokens * kWidth + i % kWidth'
+edit rows.cuh "store8($place, v);" 'pack8(v)' "$place"
+compile "$models/llama" -o "$out/faults/llama.mili" --requests 3 --cuda-headers "$work/headers"
+
 [ -z "${MILI_SHAPES:-}" ] || for config in "$MILI_SHAPES"/*/config.json; do
-  shape=$(basename "$(dirname "$config")")
-  compile "$(dirname "$config")" -o "$out/shapes/$shape.mili" --synthetic-weights 1 --requests 64 --context 2176
+  folder=$(dirname "$config") shape=$(basename "$(dirname "$config")")
+  compile "$folder" -o "$out/shapes/$shape.mili" --synthetic-weights 1 --requests 64 --context 2176
+  case $shape in llama-3.1-8b | llama-3.2-1b) ;; *) continue ;; esac
+  "$build/bin/mili-compile" "$folder" -o "$out/shapes/$shape-images.mili" --synthetic-weights 1 --requests 64 \
+    --context 2176 --target cuda:sm_90a -q
+  variant() {
+    local name=$1
+    shift
+    compile "$folder" -o "$out/ablate/$shape-$name.mili" --synthetic-weights 1 --requests 2 --context 2176 "$@"
+  }
+  variant all
+  variant no-merge --no-merge-projections
+  variant no-rope-append --disable-fusion rope,kv_append
+  variant no-residual-norm --disable-fusion rms_norm-linear,rms_norm-logits,linear-add
+  variant no-gated --disable-fusion gated
+  variant no-arena-reuse --no-arena-reuse
+  variant none --disable-fusion all --no-merge-projections
 done
+gzip -f "$out"/{plans,mixed,shapes,faults,ablate}/*.mili 2>/dev/null || true
+[ ! -e "$out/bin/mili-compile" ] || xz -T0 -6 -f "$out/bin/mili-compile"
 du -sh "$out"

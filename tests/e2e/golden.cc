@@ -53,6 +53,7 @@ Golden load_golden(const std::string &folder) {
   golden.prompt_tokens = ids.at(1);
   golden.vocab = logits.at(2);
   golden.greedy_tokens = greedy.at(1);
+  std::ifstream(folder + "/bf16_error.txt") >> golden.bf16_error >> golden.bf16_worst_row;
   return golden;
 }
 

@@ -34,6 +34,7 @@ struct Loaded {
   std::unique_ptr<Engine> engine;
   std::unique_ptr<SessionPool> pool;
   double bound = 1e-4, row_bound = 1e-4;
+  double few_rows_bound = 0;  // where a bound over all rows was measured: for tests that see a few; 0: the same
   float margin = 1e-3f;
 };
 
@@ -70,6 +71,12 @@ protected:
         loaded->bound = 2e-2;
         loaded->row_bound = 4e-2;
         loaded->margin = 0.05f;
+        // Models where transformers' own bf16 is above these, too: no worse than that.
+        if (loaded->golden.bf16_error > loaded->bound) {
+          loaded->bound = loaded->golden.bf16_error;
+          loaded->row_bound = std::max(loaded->row_bound, loaded->golden.bf16_worst_row);
+          loaded->few_rows_bound = loaded->row_bound;
+        }
       }
       StatusOr<std::unique_ptr<Engine>> engine = Engine::load(std::move(*plan), engine_options);
       if (engine.status().code() == StatusCode::kUnavailable)
@@ -103,6 +110,7 @@ protected:
     double error = mili::testing::relative_error(row, reference, golden().vocab);
     EXPECT_LE(error, loaded_->row_bound) << "sequence " << sequence << ", token " << token;
     worst_ = std::max(worst_, error);
+    ++rows_;
     for (int64_t i = 0; i < golden().vocab; ++i) {
       difference_ += (row[i] - reference[i]) * static_cast<double>(row[i] - reference[i]);
       norm_ += reference[i] * static_cast<double>(reference[i]);
@@ -119,11 +127,15 @@ protected:
   void TearDown() override {
     RecordProperty("worst_relative_error", std::to_string(worst_));
     if (norm_ > 0)
-      EXPECT_LE(std::sqrt(difference_ / norm_), loaded_->bound) << "over all rows of logits";
+      EXPECT_LE(std::sqrt(difference_ / norm_), loaded_->few_rows_bound > 0 && rows_ < golden().prompt_tokens
+                                                    ? loaded_->few_rows_bound
+                                                    : loaded_->bound)
+          << "over all rows of logits";
   }
 
   Loaded *loaded_ = nullptr;
   double worst_ = 0, difference_ = 0, norm_ = 0;
+  int64_t rows_ = 0;
 };
 
 TEST_P(GoldenModel, LogitsOfEveryPromptToken) {

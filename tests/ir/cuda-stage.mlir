@@ -1,9 +1,4 @@
 // RUN: mili-opt %s --verify-roundtrip | mili-opt | FileCheck %s
-//
-// XFAIL: *
-// The parser takes the comma after the tiles for that of `scratch`, so what it prints for GPUs it cannot read: "expected
-// 'scratch'".
-
 // The stages of a GPU, as kernel selection writes them: no scratch of workers, each of the other parts or none.
 // CHECK-LABEL: @stages
 func.func private @stages() attributes {

@@ -565,9 +565,12 @@ struct FuseGroups : impl::FuseGroupsBase<FuseGroups> {
                                {granularityLimit, "granularity-limit"},
                                {flopsPerNs, "flops-per-ns"},
                                {bytesPerNs, "bytes-per-ns"},
+                               {tileFeatures, "tile-features"},
                                {context, "context"}})
       if (value <= 0)
         return module.emitError("mili-fuse-groups: ") << name << " must be positive, found " << value;
+    if (asTokens < 0)
+      return module.emitError("mili-fuse-groups: as-tokens must not be negative, found ") << asTokens.getValue();
     if (launchNs < 0)
       return module.emitError("mili-fuse-groups: launch-ns must not be negative, found ") << launchNs.getValue();
     if (!report.empty() && report != "table" && report != "json")

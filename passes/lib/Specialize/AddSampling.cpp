@@ -24,9 +24,13 @@ struct AddSampling : impl::AddSamplingBase<AddSampling> {
     }
     auto batch = llvm::find_if(forward.getArguments(), [](Value v) { return isa<BatchType>(v.getType()); });
     Operation *ret = forward.getBody().front().getTerminator();
-    if (batch == forward.getArguments().end() || ret->getNumOperands() != 1) {
-      forward.emitError("mili-specialize-add-sampling: expected a batch among the arguments and one returned value, "
-                        "the logits, found ")
+    if (batch == forward.getArguments().end()) {
+      forward.emitError("mili-specialize-add-sampling: expected a batch among the arguments, found ")
+          << forward.getNumArguments() << " others";
+      return signalPassFailure();
+    }
+    if (ret->getNumOperands() != 1) {
+      forward.emitError("mili-specialize-add-sampling: expected one returned value, the logits, found ")
           << ret->getNumOperands();
       return signalPassFailure();
     }

@@ -59,6 +59,7 @@ struct CompileOptions {
   std::string dump_dir;             // write the IR after each phase here; empty: do not
   ExplainFormat explain = ExplainFormat::kNone;
   std::string cuda_dir;                       // write the CUDA sources here; empty: do not
+  std::string cuda_headers;                   // take the device headers from this folder; empty: the compiler's own
   std::optional<uint64_t> synthetic_weights;  // seed: no weights are read, the device makes them (cuda)
 };
 

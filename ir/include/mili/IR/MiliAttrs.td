@@ -146,11 +146,8 @@ def Mili_StageAttr : Mili_Attr<"Stage", "stage"> {
                         OptionalArrayRefParameter<"::mlir::mili::CudaLaunchAttr">:$cuda,
                         OptionalArrayRefParameter<"::mlir::mili::TensorMapAttr">:$maps,
                         OptionalParameter<"::mlir::DictionaryAttr">:$config);
-  let assemblyFormat = [{
-    `<` $name `,` `tiles` `=` $tiles `per` $per `by`
-    $rowsPerTile (`,` `scratch` `=` $scratch^)? (`,` `cuda` `=` `[` $cuda^ `]`)? (`,` `maps` `=` `[` $maps^ `]`)?
-    (`,` `config` `=` $config^)? `>`
-  }];
+  // The declarative format reads any comma as the one before its first optional group.
+  let hasCustomAssemblyFormat = 1;
   let builders = [AttrBuilder<(ins "::llvm::StringRef":$name, "int64_t":$tiles, "::mlir::mili::RowCount":$per,
                                    "int64_t":$rowsPerTile, CArg<"int64_t", "0">:$scratch), [{
     return $_get($_ctxt, name, tiles, per, rowsPerTile, scratch, ::llvm::ArrayRef<::mlir::mili::CudaLaunchAttr>(),
