@@ -147,6 +147,48 @@ TEST_F(WeightPacker, JoinsRangesOfPiecesAndInterleavesRuns) {
   }
 }
 
+// As rows of bf16 and as vectors of f32, which GPU plans hold.
+TEST_F(WeightPacker, ConvertsRowsAndVectors) {
+  std::mt19937 random(6);
+  for (TensorFormat format : testing::kAllFormats) {
+    SCOPED_TRACE(static_cast<int>(format));
+    constexpr int64_t kColumns = 512;
+    const uint64_t rowBytes = testing::stored_row_bytes(format, kColumns);
+    std::vector<std::byte> a = testing::random_rows(format, 8, kColumns, random);
+    std::vector<std::byte> b = testing::random_rows(format, 8, kColumns, random);
+    FakeModel model;
+    model.add("a", format, {8, kColumns}, a);
+    model.add("b", format, {8, kColumns}, b);
+    std::vector<std::byte> packed;
+    Status status = pack(model, {{{"a"}, {"b"}}, 4, format, 16, kColumns, Packing::kRowsBf16}, &packed);
+    ASSERT_TRUE(status.ok()) << status.to_string();
+    ASSERT_EQ(packed.size(), 16 * kColumns * 2u);
+    for (int64_t r = 0; r < 16; ++r) {
+      // Runs of four rows of each.
+      const std::vector<std::byte> &piece = r / 4 % 2 ? b : a;
+      const std::byte *from = piece.data() + (r / 8 * 4 + r % 4) * rowBytes;
+      for (int64_t k = 0; k < kColumns; ++k) {
+        uint16_t bits;
+        std::memcpy(&bits, packed.data() + (r * kColumns + k) * 2, 2);
+        const float value = testing::stored_element(format, from, k);
+        ASSERT_NEAR(testing::from_bf16(bits), value, std::abs(value) / 256) << "row " << r << ", element " << k;
+      }
+    }
+  }
+  FakeModel model;
+  std::vector<std::byte> gain = testing::random_rows(TensorFormat::kBF16, 1, 64, random);
+  model.add("gain", TensorFormat::kBF16, {64}, gain);
+  std::vector<std::byte> packed;
+  Status status = pack(model, {{{"gain"}}, 0, TensorFormat::kBF16, 1, 64, Packing::kVectorF32}, &packed);
+  ASSERT_TRUE(status.ok()) << status.to_string();
+  ASSERT_EQ(packed.size(), 256u);
+  for (int64_t k = 0; k < 64; ++k) {
+    float value;
+    std::memcpy(&value, packed.data() + k * 4, 4);
+    EXPECT_EQ(value, testing::stored_element(TensorFormat::kBF16, gain.data(), k));
+  }
+}
+
 TEST_F(WeightPacker, JoinsVectorsElementByElement) {
   std::mt19937 random(4);
   std::vector<std::byte> a = testing::random_rows(TensorFormat::kF32, 1, 8, random);

@@ -328,7 +328,7 @@ TEST(Memory, FiguresByHand) {
   EXPECT_EQ(figures->kv, 5u * 64 * 3 * 96 * 2 + 3 * 500);
   EXPECT_EQ(figures->arena, 1024u);
   EXPECT_EQ(figures->worker_scratch, 128u);
-  EXPECT_EQ(figures->tables, 128 + 8u * 64);  // the batch, then every table in one line
+  EXPECT_EQ(figures->tables, 128 + 7u * 64 + 2u * 64);  // the batch, seven tables in a line each, two sequences' sampling
   EXPECT_EQ(figures->total(2), 1000 + figures->kv + 1024 + figures->tables + 256);
   inputs.states[0].heads = inputs.states[0].k = ~0ull >> 3;
   EXPECT_FALSE(plan_memory(inputs).ok());

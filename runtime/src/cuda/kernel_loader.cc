@@ -27,13 +27,9 @@ StatusOr<Sources> read_sources(const Plan &plan) {
   return unavailable(plan.path() + ": the plan has no CUDA source; compile it with --target cuda");
 }
 
-StatusOr<std::map<std::string, std::string>> load_images(const Plan &plan, int major, int minor,
-                                                         const CudaOptions &options, ModuleLoadReport &report) {
-  const auto begin = std::chrono::steady_clock::now();
-  MILI_ASSIGN_OR_RETURN(Sources sources, read_sources(plan));
-  const std::string arch = architecture_for(major, minor);
+StatusOr<std::map<std::string, std::string>> read_images(const Plan &plan, int major, int minor, uint64_t source_hash,
+                                                         std::string &available) {
   std::map<std::string, std::string> images;
-  std::string available;
   for (uint32_t i = 0; i < plan.sections().size(); ++i) {
     if (plan.sections()[i].kind != static_cast<uint32_t>(SectionKind::kCubins))
       continue;
@@ -43,13 +39,24 @@ StatusOr<std::map<std::string, std::string>> load_images(const Plan &plan, int m
       return data_loss(plan.path() + ": CUBINS: not well formed");
     const auto *cubins = flatbuffers::GetRoot<plan::Cubins>(bytes.data());
     available += (available.empty() ? "" : ", ") + cubins->arch()->str();
-    if (!options.use_cubins || !runs_on(cubins->arch()->string_view(), major, minor) ||
-        cubins->source_hash() != sources.hash)
+    if (!runs_on(cubins->arch()->string_view(), major, minor) || cubins->source_hash() != source_hash)
       continue;
     for (const plan::Cubin *cubin : *cubins->cubins())
       images.try_emplace(cubin->unit()->str(), reinterpret_cast<const char *>(cubin->image()->data()),
                          cubin->image()->size());
   }
+  return images;
+}
+
+StatusOr<std::map<std::string, std::string>> load_images(const Plan &plan, int major, int minor,
+                                                         const CudaOptions &options, ModuleLoadReport &report) {
+  const auto begin = std::chrono::steady_clock::now();
+  MILI_ASSIGN_OR_RETURN(Sources sources, read_sources(plan));
+  const std::string arch = architecture_for(major, minor);
+  std::string available;
+  MILI_ASSIGN_OR_RETURN(auto images, read_images(plan, major, minor, sources.hash, available));
+  if (!options.use_cubins)
+    images.clear();
   report.kernels = static_cast<uint32_t>(sources.units.size());
   std::vector<const SourceText *> missing;
   for (const SourceText &unit : sources.units)

@@ -18,7 +18,13 @@ struct Sources {
 // DataLoss where the section is not well formed, Unavailable where the plan has none.
 StatusOr<Sources> read_sources(const Plan &plan);
 
-// Images of all units of a plan for a device, by unit.
+// The images that the plan itself brings for a device and for this source, by unit; none where it was compiled for other
+// GPUs. `available`: the architectures it has images for, separated by commas. DataLoss where a CUBINS section is not
+// well formed.
+StatusOr<std::map<std::string, std::string>> read_images(const Plan &plan, int major, int minor, uint64_t source_hash,
+                                                         std::string &available);
+
+// Images of all units of a plan for a device, by unit: out of the plan, else the disk cache, else compiled.
 StatusOr<std::map<std::string, std::string>> load_images(const Plan &plan, int major, int minor,
                                                          const CudaOptions &options, ModuleLoadReport &report);
 
