@@ -127,6 +127,9 @@ mili_status mili_engine_load(const char *plan_path, const mili_engine_params *pa
     plan_options.verify_weights = given.skip_weight_hash == 0;
     options.cpu.threads = given.threads;
     options.cpu.pin = given.pin_threads != 0;
+    options.cuda.device = given.cuda_device;
+    if (given.kernel_cache)
+      options.cuda.cache_dir = given.kernel_cache;
     if (given.progress)
       plan_options.progress = options.progress = [&given](double fraction, std::string_view what) {
         return given.progress(fraction, std::string(what).c_str(), given.user) != 0;

@@ -68,12 +68,11 @@ ToyPlan toy_cuda_plan() {
   toy.target = "cuda";
   toy.variants.clear();
   // As in toy_kernels.cc; a block is a tile.
-  toy.cuda_units = {
-      {"toy_count", "extern \"C\" __global__ void toy_count(const void *, unsigned long long *counts) {\n"
-                    "  if (threadIdx.x == 0)\n    ++counts[blockIdx.x];\n}\n"},
-      {"toy_reverse",
-       "extern \"C\" __global__ void toy_reverse(const void *, const unsigned long long *in, unsigned long long *out) {\n"
-       "  if (threadIdx.x == 0)\n    out[blockIdx.x] = in[255 - blockIdx.x] + 1;\n}\n"}};
+  toy.cuda_units = {{"toy_count", "extern \"C\" __global__ void toy_count(const void *, unsigned long long *counts) {\n"
+                                  "  if (threadIdx.x == 0)\n    ++counts[blockIdx.x];\n}\n"},
+                    {"toy_reverse", "extern \"C\" __global__ void toy_reverse(const void *, const unsigned long long "
+                                    "*in, unsigned long long *out) {\n"
+                                    "  if (threadIdx.x == 0)\n    out[blockIdx.x] = in[255 - blockIdx.x] + 1;\n}\n"}};
   for (ToyKernel &kernel : toy.kernels)
     kernel = {"toy_count", 0};
   toy.kernels[1].symbol = "toy_reverse";
@@ -136,16 +135,22 @@ std::vector<std::byte> ToyPlan::meta() const {
 
 Status ToyPlan::write(const std::string &path) const {
   MILI_ASSIGN_OR_RETURN(PlanWriter writer, PlanWriter::create(path));
+  auto add = [&](SectionKind kind, const flatbuffers::FlatBufferBuilder &built) {
+    const auto view = std::as_bytes(std::span(built.GetBufferPointer(), built.GetSize()));
+    std::vector<std::byte> bytes(view.begin(), view.end());
+    if (bend)
+      bend(kind, bytes);
+    return writer.add_section(kind, bytes).status();
+  };
   if (target == "cuda") {
     flatbuffers::FlatBufferBuilder b;
     std::vector<flatbuffers::Offset<plan::SourceFile>> headers, units;
     for (const auto &[name, text] : cuda_units)
       units.push_back(plan::CreateSourceFileDirect(b, name.c_str(), text.c_str()));
     b.Finish(plan::CreateCudaSourcesDirect(b, &headers, &units));
-    const auto sources = std::as_bytes(std::span(b.GetBufferPointer(), b.GetSize()));
-    MILI_RETURN_IF_ERROR(writer.add_section(SectionKind::kCudaSource, sources).status());
+    MILI_RETURN_IF_ERROR(add(SectionKind::kCudaSource, b));
     RunningHash hash;
-    hash.update(sources);
+    hash.update(std::as_bytes(std::span(b.GetBufferPointer(), b.GetSize())));
     for (const Images &images : cuda_images) {
       flatbuffers::FlatBufferBuilder c;
       std::vector<flatbuffers::Offset<plan::Cubin>> records;
@@ -154,9 +159,7 @@ Status ToyPlan::write(const std::string &path) const {
         records.push_back(plan::CreateCubin(c, c.CreateString(unit), image));
       }
       c.Finish(plan::CreateCubinsDirect(c, images.arch.c_str(), "13.0", hash.digest(), &records));
-      MILI_RETURN_IF_ERROR(
-          writer.add_section(SectionKind::kCubins, std::as_bytes(std::span(c.GetBufferPointer(), c.GetSize())))
-              .status());
+      MILI_RETURN_IF_ERROR(add(SectionKind::kCubins, c));
     }
   } else {
     MILI_RETURN_IF_ERROR(writer.add_section(SectionKind::kHostObject, read_file(MILI_TOY_OBJECT)).status());

@@ -4,6 +4,7 @@
 #include "mili/runtime/plan.h"
 #include "mili/schema/plan_generated.h"
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,8 @@ struct ToyPlan {
     std::vector<std::pair<std::string, std::string>> units;
   };
   std::vector<Images> cuda_images;
+  // Bends the bytes of a CUDA section before they are written under their own, matching hash.
+  std::function<void(SectionKind, std::vector<std::byte> &)> bend;
   std::vector<ToyWeight> weights;
   std::vector<ToyState> states;
   std::vector<ToyKernel> kernels;

@@ -72,8 +72,12 @@ typedef struct mili_engine_params {
   /* Called now and then while loading, with a fraction in [0, 1] and what is going on; 0 cancels. */
   int32_t (*progress)(double fraction, const char *what, void *user);
   void *user;
+  /* Of plans for NVIDIA GPUs: which GPU, counted after CUDA_VISIBLE_DEVICES; and the folder where kernels are kept that
+   * had to be compiled here. NULL: a folder of the user's cache; "off": nowhere. */
+  uint32_t cuda_device;
+  const char *kernel_cache;
 } mili_engine_params;
-#define MILI_ENGINE_PARAMS_INIT {sizeof(mili_engine_params), 0, 0, 0, NULL, NULL}
+#define MILI_ENGINE_PARAMS_INIT {sizeof(mili_engine_params), 0, 0, 0, NULL, NULL, 0, NULL}
 
 typedef struct mili_engine_info {
   size_t size;              /* set by the caller */
