@@ -7,14 +7,18 @@
 //   m' = max(m, max_j scores), acc *= exp(m - m'), p = exp(scores - m'), l = l * exp(m - m') + sum p
 //   acc[g] += p[g][j] * v_j               lanes over the head's width, up to 8 heads in registers
 //
-// Pages wholly before a window are skipped.
+// Pages wholly before a window are skipped; of a block-sparse mask, whose blocks are pages, only the seen ones are
+// walked.
 //
 //===------------------------------------------------------------------------===//
 #include "RowProgram.h"
 
 #include "mili/Codegen/CpuTemplates.h"
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
+
 #include <limits>
+#include <optional>
 
 using namespace mlir;
 using namespace mlir::mili;
@@ -39,6 +43,72 @@ struct Shape {
   int64_t fixedBytes() const { return queryBytes() + scoreBytes() + accumulatorBytes(); }
 };
 
+/// BlockPattern.h as instructions, for the block of a position that is known at run time.
+class PatternWalk {
+public:
+  PatternWalk(CpuKernelBuilder &builder, const mili_attention::BlockPattern &p, Value block)
+      : k(builder), p(p), i(block) {
+    firstLocal = k.max(k.add(i, 1 - p.local), k.constant(0));
+    globals = k.min(firstLocal, k.constant(p.global));
+    between = k.sub(firstLocal, globals);
+    if (p.stride > 0)
+      middles = k.max(k.add(k.div(k.max(k.add(i, -p.global), k.constant(0)), p.stride), -nearer()), k.constant(0));
+    else
+      middles = k.min(between, k.constant(p.random));
+    beforeLocal = k.add(globals, middles);
+    count = k.add(k.sub(k.add(beforeLocal, i), firstLocal), 1);
+  }
+
+  Value count;
+
+  Value nth(Value n) {
+    Value local = k.add(firstLocal, k.sub(n, beforeLocal));
+    if (p.stride == 0 && p.random == 0)
+      return select(k.lessThan(n, globals), n, local);
+    Value number = k.sub(n, globals);
+    Value early = select(k.lessThan(n, globals), n, p.stride > 0 ? strided(number) : drawn(number));
+    return select(k.lessThan(n, beforeLocal), early, local);
+  }
+
+private:
+  int64_t nearer() const { return (p.local - 1) / p.stride; }
+  Value select(Value condition, Value a, Value b) { return arith::SelectOp::create(k.b, k.loc, condition, a, b); }
+
+  Value strided(Value number) { return k.sub(i, k.mul(k.add(k.sub(middles, number), nearer()), p.stride)); }
+
+  Value drawn(Value number) {
+    Value low = k.div(k.mul(number, between), p.random);
+    Value high = k.div(k.mul(k.add(number, 1), between), p.random);
+    // At least 1: the value is not used where the range is empty, but it is computed.
+    Value width = k.max(k.sub(high, low), k.constant(1));
+    Value draw = arith::RemUIOp::create(k.b, k.loc, hash(number), width);
+    Value all = k.lessThan(k.constant(p.random), between);
+    return k.add(globals, select(all, k.add(low, draw), number));
+  }
+
+  Value hash(Value number) {
+    auto constant = [&](uint32_t value) -> Value {
+      return arith::ConstantIntOp::create(k.b, k.loc, k.i32, static_cast<int32_t>(value));
+    };
+    auto times = [&](Value a, uint32_t factor) -> Value {
+      return arith::MulIOp::create(k.b, k.loc, a, constant(factor));
+    };
+    auto plus = [&](Value a, Value b) -> Value { return arith::AddIOp::create(k.b, k.loc, a, b); };
+    auto folded = [&](Value h, uint32_t bits) -> Value {
+      return arith::XOrIOp::create(k.b, k.loc, h, arith::ShRUIOp::create(k.b, k.loc, h, constant(bits)));
+    };
+    auto narrow = [&](Value a) -> Value { return arith::TruncIOp::create(k.b, k.loc, k.i32, a); };
+    Value h = plus(plus(constant(p.seed), times(narrow(i), 0x9e3779b1u)), times(narrow(number), 0x85ebca77u));
+    h = times(folded(h, 16), 0x85ebca6bu);
+    h = times(folded(h, 13), 0xc2b2ae35u);
+    return arith::ExtUIOp::create(k.b, k.loc, k.i64, folded(h, 16));
+  }
+
+  CpuKernelBuilder &k;
+  const mili_attention::BlockPattern p;
+  Value i, firstLocal, globals, between, middles, beforeLocal;
+};
+
 class AttentionTemplate : public CpuKernelTemplate {
 public:
   StringRef getName() const override { return "cpu.attention"; }
@@ -46,7 +116,7 @@ public:
   bool match(GroupOp group) const override {
     auto attention = dyn_cast_or_null<AttentionOp>(group.getHeroOp());
     return attention && isa<BlockArgument>(attention.getQuery()) && isa<BlockArgument>(attention.getKv()) &&
-           isa<CausalAttr, WindowAttr>(attention.getMask());
+           isa<CausalAttr, WindowAttr, BlockSparseAttr>(attention.getMask());
   }
 
   SmallVector<StringRef> getWeightLayouts(GroupOp, unsigned) const override { return {"row_major"}; }
@@ -104,8 +174,14 @@ LogicalResult AttentionTemplate::emit(CpuKernelBuilder &k, const CpuKernel &kern
       running.push_back(k.constantF(minusInfinity));
     for (int64_t g = 0; g < group; ++g)
       running.push_back(k.constantF(0));
-    Value lastPage = k.add(k.div(position, pageTokens), 1);
-    running = k.loop(k.div(first, pageTokens), lastPage, 1, running, [&](Value p, ValueRange carried) {
+    Value ownPage = k.div(position, pageTokens);
+    std::optional<PatternWalk> walk;
+    if (auto sparse = dyn_cast<BlockSparseAttr>(op.getMask()))
+      walk.emplace(k, sparse.getPattern(), ownPage);
+    Value firstPage = walk ? k.constant(0) : k.div(first, pageTokens);
+    Value endPage = walk ? walk->count : k.add(ownPage, 1);
+    running = k.loop(firstPage, endPage, 1, running, [&](Value number, ValueRange carried) {
+      Value p = walk ? walk->nth(number) : number;
       Value page = k.tableEntry(pages, k.add(tableRow, p));
       Value base = k.at(pool, k.mul(page, shape.kv.getPageBytes()));
       Value keys = k.at(base, k.mul(head, pageTokens * kWidth * storedBytes));

@@ -107,6 +107,12 @@ void mlir::mili::buildPhase(OpPassManager &pm, Phase phase, const CompileOptions
   case Phase::kPack: break;
 
   case Phase::kOptimize: {
+    if (!options.attention_patterns.empty()) {
+      SetAttentionPatternOptions attention;
+      for (const std::string &pattern : options.attention_patterns)
+        attention.patterns.push_back(pattern);
+      pm.addPass(createSetAttentionPattern(attention));
+    }
     pm.addPass(createCanonicalizerPass());
     pm.addPass(createCSEPass());
     MergeProjectionsOptions merge;

@@ -104,6 +104,10 @@ int main(int argc, char **argv) {
                  "leave out fusions of these kinds (names: see --explain)")
       ->delimiter(',')
       ->type_name("KIND,...");
+  app.add_option("--attention", options.attention_patterns,
+                 "attend by this pattern instead of the model's own: causal, window=N, strided=N, local=N+random=K, "
+                 "bigbird, each with @LAYERS for some layers (window=4096@0-15); may be repeated")
+      ->type_name("PATTERN");
   app.add_option("--emit-cuda", options.cuda_dir, "write the CUDA sources into this folder")->type_name("DIR");
   app.add_option("--cuda-headers", options.cuda_headers,
                  "take the device headers from this folder (as --emit-cuda writes them), to try changes")

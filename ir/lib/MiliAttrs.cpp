@@ -7,6 +7,7 @@
 #include "llvm/ADT/TypeSwitch.h"
 
 #include <cmath>
+#include <limits>
 
 using namespace mlir;
 using namespace mlir::mili;
@@ -176,6 +177,42 @@ LogicalResult WindowAttr::verify(function_ref<InFlightDiagnostic()> emitError, i
   return success();
 }
 
+LogicalResult BlockSparseAttr::verify(function_ref<InFlightDiagnostic()> emitError, int64_t local, int64_t global,
+                                      int64_t stride, int64_t random, int64_t seed) {
+  for (auto [name, tokens] : {std::pair("local", local), {"global", global}, {"stride", stride}})
+    if (tokens < 0 || tokens % KvType::kPageTokens != 0 || tokens > kMaxPatternTokens)
+      return emitError() << "block_sparse mask: " << name << " must be a multiple of " << KvType::kPageTokens
+                         << " tokens, at most " << kMaxPatternTokens << ", found " << tokens;
+  if (local == 0)
+    return emitError() << "block_sparse mask: local must be positive: a token sees its own block";
+  if (random < 0 || random > kMaxRandomBlocks)
+    return emitError() << "block_sparse mask: random must be 0 to " << kMaxRandomBlocks << " blocks, found " << random;
+  if (random > 0 && stride > 0)
+    return emitError() << "block_sparse mask: stride and random do not combine";
+  if (seed < 0 || seed > std::numeric_limits<uint32_t>::max())
+    return emitError() << "block_sparse mask: seed must be 0 to 2^32 - 1, found " << seed;
+  return success();
+}
+
+::mili_attention::BlockPattern BlockSparseAttr::getPattern() const {
+  const int64_t block = KvType::kPageTokens;
+  static_assert(::mili_attention::kPatternTokens == KvType::kPageTokens);
+  return {static_cast<int>(getLocal() / block), static_cast<int>(getGlobal() / block),
+          static_cast<int>(getStride() / block), static_cast<int>(getRandom()), static_cast<unsigned>(getSeed())};
+}
+
+int64_t mlir::mili::visibleTokens(Attribute mask, int64_t context) {
+  if (auto window = dyn_cast<WindowAttr>(mask))
+    return std::min(context, window.getTokens());
+  if (auto sparse = dyn_cast<BlockSparseAttr>(mask)) {
+    const int64_t blocks = llvm::divideCeil(std::min(context, kMaxPatternTokens), KvType::kPageTokens);
+    return blocks == 0 ? 0
+                       : std::min<int64_t>(context, sparse.getPattern().count(static_cast<int>(blocks - 1)) *
+                                                        KvType::kPageTokens);
+  }
+  return context;
+}
+
 Attribute StageAttr::parse(AsmParser &parser, Type) {
   std::string name;
   int64_t tiles = 0, rowsPerTile = 0, scratch = 0;
@@ -189,16 +226,16 @@ Attribute StageAttr::parse(AsmParser &parser, Type) {
     return {};
   std::optional<RowCount> count = symbolizeRowCount(per);
   if (!count)
-    return parser.emitError(perLoc, "expected one, tokens, logit_rows or sequences, found '") << per << "'", Attribute();
+    return parser.emitError(perLoc, "expected one, tokens, logit_rows or sequences, found '") << per << "'",
+           Attribute();
   if (parser.parseKeyword("by") || parser.parseInteger(rowsPerTile))
     return {};
   SmallVector<CudaLaunchAttr> cuda;
   SmallVector<TensorMapAttr> maps;
   DictionaryAttr config;
   auto list = [&](auto &into) {
-    return parser.parseCommaSeparatedList(AsmParser::Delimiter::Square, [&] {
-      return parser.parseCustomAttributeWithFallback(into.emplace_back());
-    });
+    return parser.parseCommaSeparatedList(AsmParser::Delimiter::Square,
+                                          [&] { return parser.parseCustomAttributeWithFallback(into.emplace_back()); });
   };
   // Parts in their order, each at most once.
   int last = -1;
@@ -207,9 +244,11 @@ Attribute StageAttr::parse(AsmParser &parser, Type) {
     StringRef part;
     if (parser.parseKeyword(&part))
       return {};
-    const int index = llvm::StringSwitch<int>(part).Case("scratch", 0).Case("cuda", 1).Case("maps", 2).Case("config", 3).Default(-1);
+    const int index =
+        llvm::StringSwitch<int>(part).Case("scratch", 0).Case("cuda", 1).Case("maps", 2).Case("config", 3).Default(-1);
     if (index <= last)
-      return parser.emitError(partLoc, "expected scratch, cuda, maps, config, each at most once and in this order, found '")
+      return parser.emitError(partLoc,
+                              "expected scratch, cuda, maps, config, each at most once and in this order, found '")
                  << part << "'",
              Attribute();
     last = index;

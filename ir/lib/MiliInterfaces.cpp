@@ -208,13 +208,11 @@ uint64_t DequantOp::getFlops(int64_t, int64_t) {
 
 uint64_t AttentionOp::getFlops(int64_t rows, int64_t context) {
   KvType kv = getKv().getType();
-  if (auto window = dyn_cast<WindowAttr>(getMask()))
-    context = std::min(context, window.getTokens());
+  context = visibleTokens(getMask(), context);
   return static_cast<uint64_t>(rows) * context * getHeads() * (2 * (kv.getK() + kv.getV()) + kSoftmaxFlops);
 }
 uint64_t AttentionOp::getFixedBytes(int64_t rows, int64_t context) {
-  if (auto window = dyn_cast<WindowAttr>(getMask()))
-    context = std::min(context, window.getTokens());
+  context = visibleTokens(getMask(), context);
   return static_cast<uint64_t>(sequences(*this, rows)) * context * getKv().getType().getPageBytes() /
          KvType::kPageTokens;
 }

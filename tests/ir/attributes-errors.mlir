@@ -50,6 +50,41 @@ func.func private @f() attributes {a = #mili.window<0>}
 
 // -----
 
+// expected-error@+1 {{block_sparse mask: local must be positive: a token sees its own block}}
+func.func private @f() attributes {a = #mili.block_sparse<local = 0>}
+
+// -----
+
+// expected-error@+1 {{block_sparse mask: stride must be a multiple of 64 tokens, at most 16777216, found 100}}
+func.func private @f() attributes {a = #mili.block_sparse<local = 64, stride = 100>}
+
+// -----
+
+// expected-error@+1 {{block_sparse mask: global must be a multiple of 64 tokens, at most 16777216, found -64}}
+func.func private @f() attributes {a = #mili.block_sparse<local = 64, global = -64>}
+
+// -----
+
+// expected-error@+1 {{block_sparse mask: local must be a multiple of 64 tokens, at most 16777216, found 16777280}}
+func.func private @f() attributes {a = #mili.block_sparse<local = 16777280>}
+
+// -----
+
+// expected-error@+1 {{block_sparse mask: random must be 0 to 64 blocks, found -1}}
+func.func private @f() attributes {a = #mili.block_sparse<local = 64, random = -1>}
+
+// -----
+
+// expected-error@+1 {{block_sparse mask: stride and random do not combine}}
+func.func private @f() attributes {a = #mili.block_sparse<local = 64, stride = 64, random = 1>}
+
+// -----
+
+// expected-error@+1 {{block_sparse mask: seed must be 0 to 2^32 - 1, found 4294967296}}
+func.func private @f() attributes {a = #mili.block_sparse<local = 64, random = 1, seed = 4294967296>}
+
+// -----
+
 // expected-error@+1 {{bucket: tokens and sequences must be positive and logit_rows not negative, found tokens = 4, sequences = 0, logit_rows = 1}}
 func.func private @f() attributes {a = #mili.bucket<tokens = 4, sequences = 0, logit_rows = 1>}
 

@@ -31,6 +31,10 @@ func.func private @attributes() attributes {
   f = #mili.rope<"default", pairing = adjacent, amplitude = 1.0 : f32, frequencies = [1.0]>,
   // CHECK-SAME: g = #mili.causal, h = #mili.window<4096>
   g = #mili.causal, h = #mili.window<4096>,
+  // CHECK-SAME: h1 = #mili.block_sparse<local = 64>, h2 = #mili.block_sparse<local = 192, global = 128, random = 3, seed = 4294967295>
+  h1 = #mili.block_sparse<local = 64>, h2 = #mili.block_sparse<seed = 4294967295, local = 192, random = 3, global = 128>,
+  // CHECK-SAME: h3 = #mili.block_sparse<local = 512, stride = 1024>
+  h3 = #mili.block_sparse<local = 512, global = 0, stride = 1024>,
   // CHECK-SAME: i = #mili.activation<silu>, j = #mili.activation<gelu>, k = #mili.activation<gelu_tanh>, l = #mili.activation<relu>
   i = #mili.activation<silu>, j = #mili.activation<gelu>, k = #mili.activation<gelu_tanh>, l = #mili.activation<relu>,
   // CHECK-SAME: m = #mili.bucket<tokens = 8, sequences = 4, logit_rows = 2>

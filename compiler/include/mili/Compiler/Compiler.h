@@ -21,7 +21,7 @@ namespace mili {
 // The phases of compilation, in order. This enum is their documentation; `phase_summary` has a line on each.
 enum class Phase {
   kImport,      // model file to the mili dialect
-  kOptimize,    // merged projections, tied and unused weights, canonical forms
+  kOptimize,    // attention patterns, merged projections, tied and unused weights, canonical forms
   kQuantize,    // retypes weights, activations and state (no passes yet: files keep their own formats)
   kPartition,   // sharding over ranks (no passes yet: one rank)
   kSpecialize,  // one function per bucket of (tokens, sequences, wanted rows)
@@ -50,6 +50,8 @@ struct CompileOptions {
   uint32_t context = 0;          // tokens per sequence; 0: what the model was trained for, at most 4096
   uint32_t prefill_tokens = 0;   // tokens of the largest bucket; 0: 512 on cpu, 2048 on cuda
   std::vector<std::string> disabled_fusions;  // kinds of fusion to leave out, by the names that --explain prints
+  // Attention masks to use instead of the model's own, e.g. "window=4096@0-15" (mili-attention-set-pattern).
+  std::vector<std::string> attention_patterns;
   bool merge_projections = true;
   bool arena_reuse = true;  // values share memory when their lives allow it
   // What a token computes depends on its sequence alone, bit by bit, not on what else is in a step: every bucket fuses

@@ -80,7 +80,30 @@ def Mili_WindowAttr : Mili_Attr<"Window", "window"> {
   let assemblyFormat = "`<` $tokens `>`";
   let genVerifyDecl = 1;
 }
-def Mili_MaskAttr : AnyAttrOf<[Mili_CausalAttr, Mili_WindowAttr], "attention mask"> {
+def Mili_BlockSparseAttr : Mili_Attr<"BlockSparse", "block_sparse"> {
+  let summary = "Attention mask: a token sees a fixed selection of the blocks of 64 tokens up to its own";
+  let description = [{
+    The last `local` tokens' blocks, the first `global` tokens' blocks, and of the blocks between either those at a distance
+    that is a multiple of `stride` tokens, or `random` blocks that depend on `seed` and on the token's own block. Counts of tokens are
+    multiples of 64; a token's own block is seen up to the token. BlockPattern.h has the definition, which kernels share.
+
+    ```mlir
+    #mili.block_sparse<local = 1024, stride = 1024>                         // strided (arXiv 1904.10509)
+    #mili.block_sparse<local = 512, random = 8, seed = 3>                   // local and random
+    #mili.block_sparse<local = 192, global = 128, random = 3, seed = 1>     // BigBird (arXiv 2007.14062)
+    ```
+  }];
+  let parameters = (ins "int64_t":$local, DefaultValuedParameter<"int64_t", "0">:$global,
+                        DefaultValuedParameter<"int64_t", "0">:$stride, DefaultValuedParameter<"int64_t", "0">:$random,
+                        DefaultValuedParameter<"int64_t", "0">:$seed);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    /// In blocks.
+    ::mili_attention::BlockPattern getPattern() const;
+  }];
+}
+def Mili_MaskAttr : AnyAttrOf<[Mili_CausalAttr, Mili_WindowAttr, Mili_BlockSparseAttr], "attention mask"> {
   let storageType = "::mlir::Attribute";
   let returnType = "::mlir::Attribute";
 }

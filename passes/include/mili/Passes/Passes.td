@@ -47,6 +47,37 @@ def RemoveUnusedWeights : Pass<"mili-optimize-remove-unused-weights", "::mlir::M
   let dependentDialects = ["::mlir::mili::MiliDialect"];
 }
 
+//===- Attention ---------------------------------------------------------------===//
+
+def SetAttentionPattern : Pass<"mili-attention-set-pattern", "::mlir::ModuleOp"> {
+  let summary = "Gives layers another attention mask: a window, or a selection of blocks";
+  let description = [{
+    A pattern is `causal`, `window=N`, or terms joined by `+`, at least one of them among the first four:
+
+    | term | a token sees |
+    |---|---|
+    | `local[=N]` | the blocks of the last N tokens [512; with `strided=N`: N] |
+    | `strided=N` | every block at a distance that is a multiple of N tokens |
+    | `random[=K]` | K drawn blocks before its local ones [8] |
+    | `bigbird[=K]` | `local=192+global=128+random=K` [3] where they are not given |
+    | `global=N` | the blocks of the first N tokens |
+    | `seed=N` | what the draws depend on [0] |
+
+    N counts tokens, with `k` for 1024; blocks hold 64. A pattern holds for all layers, or for those after `@`
+    (`window=4096@0-15:20`); of several patterns for a layer the last one holds. A layer whose mask becomes a window also has its
+    state keep that window only. This changes what a model computes: it suits models trained for the pattern, or tolerant of it.
+
+    ```mlir
+    %a = mili.attention %q, %kv, %batch mask(#mili.causal) ...
+    // patterns=strided=1024 =>
+    %a = mili.attention %q, %kv, %batch mask(#mili.block_sparse<local = 1024, stride = 1024>) ...
+    ```
+  }];
+  let options = [ListOption<"patterns", "patterns", "std::string", "Patterns, each with its layers">];
+  let statistics = [Statistic<"numLayers", "attentions", "Attention ops that were given a mask">];
+  let dependentDialects = ["::mlir::mili::MiliDialect"];
+}
+
 //===- Specialize --------------------------------------------------------------===//
 
 def SpecializeBuckets : Pass<"mili-specialize-buckets", "::mlir::ModuleOp"> {
