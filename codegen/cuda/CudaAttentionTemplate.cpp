@@ -50,7 +50,7 @@ public:
 
   bool match(GroupOp group) const override {
     auto op = dyn_cast_or_null<AttentionOp>(group.getHeroOp());
-    if (!op || !isa<CausalAttr, WindowAttr>(op.getMask()) || !CudaPrinter::canHeadRow(op.getQuery()))
+    if (!op || !isa<CausalAttr, WindowAttr, BlockSparseAttr>(op.getMask()) || !CudaPrinter::canHeadRow(op.getQuery()))
       return false;
     Shape shape(op);
     if (shape.kv.getK() != shape.kv.getV() || shape.width % 16 != 0 || shape.width > 256 ||
@@ -95,15 +95,16 @@ public:
     int64_t context = 4096;
     if (auto attr = group->getParentOfType<ModuleOp>()->getAttrOfType<IntegerAttr>(MiliDialect::getContextAttrName()))
       context = attr.getInt();
-    int64_t span = context;
-    if (auto window = dyn_cast<WindowAttr>(op.getMask()))
-      span = std::min<int64_t>(span, window.getTokens() + 64);
     const int64_t queryTiles = Shape::tiles(bucket.getTokens(), bucket.getSequences(), shape.decodeTileTokens());
-    // Chunks of whole pages such that a full context fills the GPU; a window only ever touches a few of them.
+    // Chunks of whole pages such that all that a full context shows a query fills the GPU. A window's first page and the
+    // tile's own tokens may add a page each.
+    int64_t span = visibleTokens(op.getMask(), context);
+    if (isa<WindowAttr>(op.getMask()))
+      span = std::min(llvm::alignTo(context, 64), llvm::alignTo(span + shape.decodeTileTokens(), 64) + 64);
     int64_t wanted =
         std::max<int64_t>(1, kWantedBlocks / (std::min(queryTiles, bucket.getSequences()) * shape.kvHeads));
     int64_t chunk = std::max<int64_t>(64, llvm::alignTo(llvm::divideCeil(span, wanted), 64));
-    int64_t splits = llvm::divideCeil(context, chunk);
+    int64_t splits = llvm::divideCeil(span, chunk);
     stage.name = "decode";
     stage.tiles = queryTiles * shape.kvHeads * splits;
     stage.launch(group.getContext(), shape.decodeThreads(), shape.decodeShared());
@@ -135,6 +136,14 @@ public:
     if (auto mask = dyn_cast<WindowAttr>(op.getMask()))
       window = mask.getTokens();
     writer.line(formatv("static constexpr int kWindow = {0};", window));
+    auto sparse = dyn_cast<BlockSparseAttr>(op.getMask());
+    writer.line(formatv("static constexpr bool kSparse = {0};", sparse ? "true" : "false"));
+    if (sparse) {
+      const mili_attention::BlockPattern pattern = sparse.getPattern();
+      writer.line(formatv("static MILI_CONSTEXPR mili_attention::BlockPattern pattern() {{ return {{{0}, {1}, {2}, {3}, "
+                          "{4}u}; }",
+                          pattern.local, pattern.global, pattern.stride, pattern.random, pattern.seed));
+    }
     writer.line(
         formatv("static constexpr float kScale = {0}, kSoftCap = 0.0f;", cudaFloat(op.getScale().convertToFloat())));
     writer.line("static constexpr bool kSinks = false;");

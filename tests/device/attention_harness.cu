@@ -1,6 +1,6 @@
 // Checks the device attention kernels against a double precision reference, and times them.
 //
-//   nvcc -std=c++17 -O3 --split-compile=0 -gencode=arch=compute_90a,code=sm_90a -I codegen/device -I runtime/include
+//   nvcc -std=c++17 -O3 --split-compile=0 -gencode=arch=compute_90a,code=sm_90a -I codegen/device -I runtime/include -I ir/include
 //        -o attention_harness tests/device/attention_harness.cu
 //   attention_harness [check | bench]      (default: both); exits non-zero if a check fails
 //
@@ -39,9 +39,13 @@ using mili::bf16;
 // --- what is instantiated
 // ----------------------------------------------------------------------------------------------
 
-/// SoftCap in whole units; see attention_common.cuh and DecodeTile for the rest.
-template <int Heads, int KvHeads, int Dim, int Window, int SoftCap, bool Sinks, int Splits, int Chunk>
+/// SoftCap in whole units; Local and the rest in blocks, Local 0: no block-sparse mask. See attention_common.cuh and
+/// DecodeTile for what they mean.
+template <int Heads, int KvHeads, int Dim, int Window, int SoftCap, bool Sinks, int Splits, int Chunk, int Local = 0,
+          int Global = 0, int Stride = 0, int Random = 0>
 struct Config {
+  static constexpr bool kSparse = Local > 0;
+  static MILI_CONSTEXPR mili_attention::BlockPattern pattern() { return {Local, Global, Stride, Random, 7}; }
   static constexpr int kHeads = Heads, kKvHeads = KvHeads, kHeadDim = Dim, kWindow = Window;
   static constexpr float kScale = Dim >= 256   ? 0.0625f
                                   : Dim >= 128 ? 0.08838834764f
@@ -251,6 +255,7 @@ static const std::vector<std::vector<Sequence>> &problems() {
     p.push_back({{1, 1}, {1, 64}, {1, 65}, {37, 37}, {3, 130}, {64, 128}, {131, 200}});
     p.push_back({{70, 70}, {1, 777}, {5, 300}});
     p.push_back({{150, 333}});
+    p.push_back({{1, 2100}, {90, 1500}, {256, 1280}});
     std::vector<Sequence> decode, mixed;
     for (int i = 0; i < 150; ++i)
       decode.push_back({1, 1 + (i * 37) % 290});
@@ -269,9 +274,18 @@ enum Extra { kNone, kExtra };
 template <class C, Extra extra>
 static void check() {
   constexpr int kDim = C::kHeadDim, kGroup = C::kHeads / C::kKvHeads;
-  char config[96];
-  std::snprintf(config, sizeof config, "%d/%d heads x %d window %d cap %g sinks %d splits %d x %d", C::kHeads,
-                C::kKvHeads, kDim, C::kWindow, C::kSoftCap, C::kSinks, C::kSplits, C::kChunk);
+  char config[160];
+  int length = std::snprintf(config, sizeof config, "%d/%d heads x %d window %d cap %g sinks %d splits %d x %d",
+                             C::kHeads, C::kKvHeads, kDim, C::kWindow, C::kSoftCap, C::kSinks, C::kSplits, C::kChunk);
+  if constexpr (C::kSparse)
+    std::snprintf(config + length, sizeof config - length, " blocks: local %d global %d stride %d random %d",
+                  C::pattern().local, C::pattern().global, C::pattern().stride, C::pattern().random);
+  // Whether a query sees a key at or before its position.
+  const auto sees = [](int position, int key) {
+    if (C::kWindow > 0 && key <= position - C::kWindow)
+      return false;
+    return !C::kSparse || C::pattern().rank(position / 64, key / 64) >= 0;
+  };
   double before = worst;
   worst = 0;
   for (size_t number = 0; number < problems().size(); ++number) {
@@ -320,13 +334,15 @@ static void check() {
     parallel_for(step.tokens, [&](int t) {
       const int s =
           static_cast<int>(std::upper_bound(step.q_start.begin(), step.q_start.end(), t) - step.q_start.begin()) - 1;
-      const int last = step.positions[t], first = C::kWindow > 0 ? std::max(0, last - C::kWindow + 1) : 0;
+      const int last = step.positions[t];
       std::vector<double> weights(last + 1);
       for (int h = 0; h < C::kHeads; ++h) {
         const bf16 *q = &queries[(static_cast<size_t>(t) * C::kHeads + h) * kDim];
         double *o = &want[(static_cast<size_t>(t) * C::kHeads + h) * kDim];
         double top = C::kSinks ? sinks[h] : -1e300;
-        for (int p = first; p <= last; ++p) {
+        for (int p = 0; p <= last; ++p) {
+          if (!sees(last, p))
+            continue;
           const bf16 *k = &key_data[((key_start[s] + p) * C::kKvHeads + h / kGroup) * kDim];
           double dot = 0;
           for (int d = 0; d < kDim; ++d)
@@ -338,7 +354,9 @@ static void check() {
           top = std::max(top, dot);
         }
         double sum = C::kSinks ? std::exp(sinks[h] - top) : 0;
-        for (int p = first; p <= last; ++p) {
+        for (int p = 0; p <= last; ++p) {
+          if (!sees(last, p))
+            continue;
           const double w = std::exp(weights[p] - top);
           const bf16 *v = &value_data[((key_start[s] + p) * C::kKvHeads + h / kGroup) * kDim];
           sum += w;
@@ -428,6 +446,12 @@ static void check_all() {
   check<Config<4, 2, 192, 0, 0, false, 4, 64>, kNone>();
   check<Config<6, 2, 256, 0, 0, false, 4, 64>, kExtra>();
   check<Config<4, 4, 256, 70, 50, false, 8, 64>, kNone>();
+  check<Config<8, 2, 128, 0, 0, false, 4, 64, 1>, kNone>();
+  check<Config<32, 8, 128, 0, 0, false, 8, 64, 4, 0, 4>, kExtra>();
+  check<Config<8, 2, 128, 0, 0, false, 4, 128, 2, 0, 0, 3>, kExtra>();
+  check<Config<16, 2, 128, 0, 0, true, 16, 64, 3, 2, 0, 3>, kNone>();
+  check<Config<6, 6, 64, 0, 0, false, 2, 64, 3, 2, 0, 3>, kExtra>();
+  check<Config<4, 1, 256, 0, 0, false, 4, 64, 2, 1, 3, 0>, kNone>();
 }
 
 // --- speed

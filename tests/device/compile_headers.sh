@@ -16,7 +16,7 @@ cat >"$work/unit.cu" <<'UNIT'
 struct Config {
   static constexpr int kHeads = 32, kKvHeads = 8, kHeadDim = 128, kWindow = 0, kSplits = 4, kChunk = 512;
   static constexpr float kScale = 0.0883883f, kSoftCap = 0;
-  static constexpr bool kSinks = false;
+  static constexpr bool kSinks = false, kSparse = false;
 };
 struct Source {
   static constexpr bool kAppends = false, kRaw = true;
@@ -49,17 +49,17 @@ int main(int argc, char **argv) {
   const std::string root = argv[1], device = root + "/codegen/device/";
   const char *names[] = {"mili/device/common.cuh", "mili/device/batch.cuh", "mili/device/attention_common.cuh",
                          "mili/device/attention_prefill.cuh", "mili/device/attention_decode.cuh",
-                         "mili/runtime/batch_fields.def"};
+                         "mili/runtime/batch_fields.def", "mili/IR/BlockPattern.h"};
   std::vector<std::string> texts;
   std::vector<const char *> pointers;
-  for (int i = 0; i < 6; ++i)
-    texts.push_back(read((i < 5 ? device : root + "/runtime/include/") + names[i]));
+  for (int i = 0; i < 7; ++i)
+    texts.push_back(read((i < 5 ? device : root + (i < 6 ? "/runtime/include/" : "/ir/include/")) + names[i]));
   for (const std::string &text : texts)
     pointers.push_back(text.c_str());
   const std::string unit = read(argv[2]);
   for (int i = 3; i < argc; ++i) {
     nvrtcProgram program;
-    nvrtcCreateProgram(&program, unit.c_str(), "unit.cu", 6, pointers.data(), names);
+    nvrtcCreateProgram(&program, unit.c_str(), "unit.cu", 7, pointers.data(), names);
     const std::string arch = std::string("-arch=") + argv[i];
     const char *options[] = {arch.c_str(), "-std=c++17", "-default-device"};
     const nvrtcResult result = nvrtcCompileProgram(program, 3, options);
@@ -84,7 +84,7 @@ fi
 
 status=0
 for arch in sm_80 sm_90a sm_100a; do
-  "$nvcc" -std=c++17 -arch=$arch -Xptxas -v -I "$root/codegen/device" -I "$root/runtime/include" -cubin \
+  "$nvcc" -std=c++17 -arch=$arch -Xptxas -v -I "$root/codegen/device" -I "$root/runtime/include" -I "$root/ir/include" -cubin \
     -o "$work/$arch.cubin" "$root/tests/device/attention_harness.cu" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
   echo "== $arch"
   awk '

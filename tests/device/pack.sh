@@ -22,7 +22,7 @@ if command -v nvcc >/dev/null; then
     [ -e "$source" ] || continue
     [ -z "$(find "$root/codegen/device" "$source" -newer "$out/bin/${harness}_harness" 2>/dev/null | head -1)" ] &&
       [ -e "$out/bin/${harness}_harness" ] && continue
-    nvcc -std=c++17 -O2 -arch=sm_90a -I "$root/codegen/device" -I "$root/runtime/include" \
+    nvcc -std=c++17 -O2 -arch=sm_90a -I "$root/codegen/device" -I "$root/runtime/include" -I "$root/ir/include" \
       -o "$out/bin/${harness}_harness" "$source" -L /usr/local/cuda/lib64/stubs -lcuda
   done
 fi
@@ -56,9 +56,10 @@ PY
 }
 faulty granite "c['attention_multiplier'] = (c['hidden_size'] // c['num_attention_heads']) ** -0.5"
 faulty smollm3 "c['no_rope_layers'] = [1] * c['num_hidden_layers']"
-mkdir -p "$work/headers/mili/runtime"
+mkdir -p "$work/headers/mili/runtime" "$work/headers/mili/IR"
 cp -r "$root/codegen/device/mili/device" "$work/headers/mili/"
 cp "$root/runtime/include/mili/runtime/batch_fields.def" "$work/headers/mili/runtime/"
+cp "$root/ir/include/mili/IR/BlockPattern.h" "$work/headers/mili/IR/"
 three_bits='{ Vector16 few = PACKED; for (int word = 0; word < 4; ++word) few.words[word] \&= 0xfff0fff0u; store16(TO, few); }'
 edit() {  # FILE STATEMENT PACKED TO: replaces one statement, or fails
   local text=${three_bits/PACKED/$3}

@@ -5,6 +5,8 @@
 //
 //   static constexpr int kHeads, kKvHeads, kHeadDim;  // query head h reads KV head h / (kHeads / kKvHeads)
 //   static constexpr int kWindow;                     // keys that a token sees, itself included; 0: all before it
+//   static constexpr bool kSparse;                    // it sees the blocks of pattern() only, with kWindow 0
+//   static MILI_CONSTEXPR mili_attention::BlockPattern pattern();  // kSparse only
 //   static constexpr float kScale;                    // > 0, multiplies q.k
 //   static constexpr float kSoftCap;                  // c > 0: logits become c * tanh(logit / c); 0: none
 //   static constexpr bool kSinks;                     // an f32 logit per query head joins the softmax denominator only
@@ -29,6 +31,8 @@
 
 #include "mili/device/batch.cuh"
 #include "mili/device/common.cuh"
+
+#include "mili/IR/BlockPattern.h"  // last: it takes MILI_CONSTEXPR from common.cuh
 
 namespace mili {
 
@@ -163,10 +167,66 @@ struct Logits {
   }
 };
 
-/// Keys outside a row's view get weight 0.
+/// The blocks of 64 keys that a tile of queries reads, numbered from 0 in the order in which it reads them. Under a
+/// block-sparse mask each block of queries has blocks of its own; a tile that lies in two of them walks one's after the
+/// other's, and a row takes part in its own block's walk only.
 template <class Config>
-MILI_DEVICE bool sees(int position, int key) {
-  if constexpr (Config::kWindow > 0)
+struct KeyWalk {
+  int low, high;  // sparse: the first and the last block of queries; else the first and the last block of keys
+
+  MILI_MEMBER KeyWalk(int first_position, int last_position)
+      : low((Config::kWindow > 0 ? max(0, first_position - Config::kWindow + 1) : Config::kSparse ? first_position : 0) /
+            kPageTokens),
+        high(last_position / kPageTokens) {}
+
+  MILI_MEMBER int count() const {
+    if constexpr (Config::kSparse) {
+      int total = 0;
+      for (int block = low; block <= high; ++block)
+        total += Config::pattern().count(block);
+      return total;
+    }
+    return high - low + 1;
+  }
+  /// The block of keys number `n`.
+  MILI_MEMBER int block(int n) const {
+    if constexpr (Config::kSparse) {
+      const int queries = query_block(n);
+      return Config::pattern().nth(queries, n);
+    }
+    return low + n;
+  }
+  /// The block of queries that number `n` is read for, where the mask is sparse; makes `n` a number of that block's.
+  MILI_MEMBER int query_block(int &n) const {
+    int block = low;
+    for (int count; block < high && n >= (count = Config::pattern().count(block)); ++block)
+      n -= count;
+    return block;
+  }
+  /// Whether the tile reads the key at `position`, from `begin` to `end` in keys of this walk.
+  MILI_MEMBER bool reads(int position, int begin, int end) const {
+    if constexpr (Config::kSparse) {
+      int before = 0;
+      for (int block = low; block <= high; ++block) {
+        const int rank = Config::pattern().rank(block, position / kPageTokens);
+        const int at = (before + rank) * kPageTokens + position % kPageTokens;
+        if (rank >= 0 && at >= begin && at < end)
+          return true;
+        before += Config::pattern().count(block);
+      }
+      return false;
+    }
+    const int at = position - low * kPageTokens;
+    return at >= begin && at < end;
+  }
+};
+
+/// Keys outside a row's view get weight 0. `query_block`: whose walk the key is read in, where the mask is sparse.
+template <class Config>
+MILI_DEVICE bool sees(int position, int key, int query_block) {
+  if constexpr (Config::kSparse)
+    return key <= position && position / kPageTokens == query_block;
+  else if constexpr (Config::kWindow > 0)
     return key <= position && key > position - Config::kWindow;
   else
     return key <= position;

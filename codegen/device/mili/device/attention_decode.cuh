@@ -15,10 +15,10 @@ namespace mili {
 /// attention_common.cuh:
 ///
 ///   static constexpr int kSplits;  // most splits of a sequence
-///   static constexpr int kChunk;   // keys of a split, a multiple of 64: split i has positions [i * kChunk, (i + 1) *
-///   kChunk)
+///   static constexpr int kChunk;   // keys of a split, a multiple of 64
 ///
-/// The last split takes whatever lies beyond kSplits * kChunk.
+/// Split i has keys [i * kChunk, (i + 1) * kChunk) of the walk over the blocks that the tile reads, the last one all that
+/// follow.
 template <class Config>
 struct DecodeTile {
   static constexpr int kDim = Config::kHeadDim;
@@ -71,17 +71,18 @@ struct DecodeTile {
   }
 };
 
-/// Writes the keys and values of the step's tokens of one sequence at positions [begin, end) to their pages, one warp a
-/// token. Blocks of other query tiles of the sequence may write the same bytes to the same places at the same time.
+/// Writes the keys and values of those of the step's tokens of one sequence that lie in [begin, end) of the walk to their
+/// pages, one warp a token. Blocks of other query tiles of the sequence may write the same bytes to the same places at the same time.
 template <class Config, int kWarps, class Source>
 MILI_DEVICE void append_keys_values(const Batch *batch, const Source &source, bf16 *pool, const int32_t *pages,
-                                    int sequence, int kv_head, int begin, int end, float *scratch) {
+                                    int sequence, int kv_head, const KeyWalk<Config> &walk, int begin, int end,
+                                    float *scratch) {
   constexpr int kDim = Config::kHeadDim;
   const int lane = threadIdx.x % kWarpSize;
   const int last = batch->q_start[sequence + 1];
   for (int token = batch->q_start[sequence] + threadIdx.x / kWarpSize; token < last; token += kWarps) {
     const int position = batch->positions[token];
-    if (position < begin || position >= end)
+    if (!walk.reads(position, begin, end))
       continue;
     bf16 *to = pool + pages[position / kPageTokens] * kv_page_elements<Config>() +
                (static_cast<long>(kv_head) * kPageTokens + position % kPageTokens) * kDim;
@@ -153,20 +154,20 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
   }
   const int32_t *positions = batch->positions + queries.first;
   const int first_position = positions[0], last_position = positions[queries.tokens - 1];
-  int first_key = 0;
-  if constexpr (Config::kWindow > 0)
-    first_key = max(0, first_position - Config::kWindow + 1);
-  const int first_split = min(first_key / Config::kChunk, Config::kSplits - 1);
-  const int last_split = min(last_position / Config::kChunk, Config::kSplits - 1);
-  if (split < first_split || split > last_split) {
+  // Keys are counted along the walk; its first block may begin before the window.
+  const KeyWalk<Config> walk(first_position, last_position);
+  const int first_key = Config::kWindow > 0 ? max(0, first_position - Config::kWindow + 1) % kPageTokens : 0;
+  const int key_end = (walk.count() - 1) * kPageTokens + last_position % kPageTokens + 1;
+  const int last_split = min((key_end - 1) / Config::kChunk, Config::kSplits - 1);
+  if (split > last_split) {
     await_previous();
     return;
   }
-  const int active_splits = last_split - first_split + 1;
+  const int active_splits = last_split + 1;
 
   // This block's keys [begin, end), and its warp's slices of 16: first_slice, first_slice + kWarps, ...
-  const int begin = max(first_key, split * Config::kChunk);
-  const int end = split == last_split ? last_position + 1 : (split + 1) * Config::kChunk;
+  const int begin = split == 0 ? first_key : split * Config::kChunk;
+  const int end = split == last_split ? key_end : (split + 1) * Config::kChunk;
   const unsigned thread = threadIdx.x, lane = thread % kWarpSize;
   const int warp = static_cast<int>(thread / kWarpSize);
   const int32_t *pages = batch->page_table + queries.sequence * batch->pages_per_sequence;
@@ -183,9 +184,13 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
 
   const bf16 *pool_head = pool + static_cast<long>(kv_head) * kPageTokens * kDim;
   __shared__ unsigned arrival;
+  // The position of a slice's first key.
+  const auto key_of = [&](int slice) {
+    return walk.block(slice * kSliceKeys / kPageTokens) * kPageTokens + slice * kSliceKeys % kPageTokens;
+  };
 
   // Item n of a warp is the keys (n even) or values (n odd) of its slice n / 2, copied to slot n % kSlots.
-  int page = slices > 0 ? pages[first_slice * kSliceKeys / kPageTokens] : 0;
+  int page = slices > 0 ? pages[walk.block(first_slice * kSliceKeys / kPageTokens)] : 0;
   const auto copy_item = [&](int item, int slot) {
     const int slice = first_slice + item / 2 * kWarps;
     if (item < 2 * slices) {
@@ -202,7 +207,7 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
       }
       // The next slice's page number, early enough to be there when its keys' addresses need it.
       if (item % 2 == 1)
-        page = pages[min(slice + kWarps, (end - 1) / kSliceKeys) * kSliceKeys / kPageTokens];
+        page = pages[walk.block(min(slice + kWarps, (end - 1) / kSliceKeys) * kSliceKeys / kPageTokens)];
     }
     copy_async_commit();
   };
@@ -213,14 +218,14 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
   };
 
   // Keys and values of earlier steps do not depend on the kernel before this one.
-  constexpr int kFirstSlices = kSlots / 2;
+  const int early_slice = min(first_slice + (kSlots / 2 - 1) * kWarps, (end - 1) / kSliceKeys);
   const bool early = Source::kAppends && !source_is_raw<Source>(0) && Tile::kRowBlocks == 1 &&
-                     (first_slice + (kFirstSlices - 1) * kWarps + 1) * kSliceKeys <=
-                         batch->positions[batch->q_start[queries.sequence]];
+                     (!Config::kSparse || walk.low == walk.high) &&
+                     key_of(early_slice) + kSliceKeys <= batch->positions[batch->q_start[queries.sequence]];
   if constexpr (source_is_raw<Source>(0)) {
     await_previous();
     if constexpr (Source::kAppends) {
-      append_keys_values<Config, kWarps>(batch, source, pool, pages, queries.sequence, kv_head, begin, end, scratch);
+      append_keys_values<Config, kWarps>(batch, source, pool, pages, queries.sequence, kv_head, walk, begin, end, scratch);
       __syncthreads();
     }
   } else {
@@ -232,7 +237,7 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
       if (after == 0) {
         await_previous();
         if constexpr (Source::kAppends) {
-          append_keys_values<Config, kWarps>(batch, source, pool, pages, queries.sequence, kv_head, begin, end, scratch);
+          append_keys_values<Config, kWarps>(batch, source, pool, pages, queries.sequence, kv_head, walk, begin, end, scratch);
           __syncthreads();
         }
       }
@@ -244,7 +249,7 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
     const int valid_rows = Tile::kRowBlocks == 1 ? queries.tokens * kGroup : min(kRows, kGroup - row_block * kRows);
 
     if (row_block > 0)
-      page = slices > 0 ? pages[first_slice * kSliceKeys / kPageTokens] : 0;
+      page = slices > 0 ? pages[walk.block(first_slice * kSliceKeys / kPageTokens)] : 0;
     if constexpr (source_is_raw<Source>(0)) {
       load_query_rows<Config, kRows, kRowHeads, Tile::kThreads>(source, queries.first, first_head, valid_rows,
                                                                 query_rows, scratch);
@@ -292,7 +297,7 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
     for (int i = 0; i < slices; ++i) {
       // Keeps the swizzled columns, one exclusive-or each, from being held in registers across slices.
       asm volatile("" : "+r"(low_pattern), "+r"(key_pattern));
-      const int key0 = (first_slice + i * kWarps) * kSliceKeys;
+      const int key0 = key_of(first_slice + i * kWarps);
       const unsigned keys = advance(2 * i) + key_row * kChunks * 16;
       float scores[2][4] = {};
 #pragma unroll
@@ -315,12 +320,19 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
       bool masked = key0 + kSliceKeys - 1 > first_position;
       if constexpr (Config::kWindow > 0)
         masked |= key0 <= last_position - Config::kWindow;
+      int query_block = 0;
+      if constexpr (Config::kSparse) {
+        int number = (first_slice + i * kWarps) * kSliceKeys / kPageTokens;
+        query_block = walk.query_block(number);
+        masked |= walk.low != walk.high;
+      }
       if (masked) {
 #pragma unroll
         for (int n = 0; n < 2; ++n)
 #pragma unroll
           for (int j = 0; j < 4; ++j)
-            if (!sees<Config>(row_position[j / 2], key0 + n * 8 + static_cast<int>(lane % 4) * 2 + j % 2))
+            if (!sees<Config>(row_position[j / 2], key0 + n * 8 + static_cast<int>(lane % 4) * 2 + j % 2,
+                              query_block))
               scores[n][j] = minus_infinity();
       }
       float offset[2], fade[2];
@@ -430,7 +442,7 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
       __syncthreads();
       if (arrival == static_cast<unsigned>(active_splits - 1)) {
         __threadfence();
-        const float *from = unit_partials + static_cast<long>(first_split) * Tile::kPartialFloats;
+        const float *from = unit_partials;
         // Reads of 8 splits at a time are under way together; the splits past the last one repeat it with weight 0.
         constexpr int kBatch = 8;
         for (int index = thread; index < valid_rows * (kDim / 4); index += Tile::kThreads) {

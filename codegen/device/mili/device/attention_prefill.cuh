@@ -77,11 +77,13 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
   const int first_position = positions[0], last_position = positions[queries.tokens - 1];
   const int32_t *pages = batch->page_table + queries.sequence * batch->pages_per_sequence;
 
-  // Key steps [begin, end): all that any row of the tile sees.
-  int begin = 0;
+  // Key steps [begin, end): all that any row of the tile sees. Of a sparse mask, steps of the walk over its blocks.
+  constexpr int kSteps = kPageTokens / kKeys;
+  int begin = 0, end = last_position / kKeys + 1;
   if constexpr (Config::kWindow > 0)
     begin = max(0, first_position - Config::kWindow + 1) / kKeys;
-  const int end = last_position / kKeys + 1;
+  if constexpr (Config::kSparse)
+    end = KeyWalk<Config>(first_position, last_position).count() * kSteps;
 
   unsigned char *query_tile = mili_shared_memory;
   unsigned char *buffers = mili_shared_memory + Tile::kQueryBytes;
@@ -89,8 +91,19 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
   const unsigned buffer_address = shared_address(buffers);
 
   const bf16 *pool_head = pool + static_cast<long>(kv_head) * kPageTokens * kDim;
-  const auto page_of = [&](int step) { return pages[step * kKeys / kPageTokens]; };
-  const auto copy_step = [&](int step, int page, int buffer, int last_position) {
+  int *row_positions = reinterpret_cast<int *>(buffers + 4 * Tile::kBufferBytes);
+  int *tile_facts = row_positions + Tile::kRows;
+  // The step's place among all keys' steps.
+  const auto key_step = [&](int step) {
+    if constexpr (Config::kSparse)
+      return KeyWalk<Config>(row_positions[0], row_positions[Tile::kRows - 1]).block(step / kSteps) * kSteps +
+             step % kSteps;
+    else
+      return step;
+  };
+  const auto page_of = [&](int step) { return pages[key_step(step) * kKeys / kPageTokens]; };
+  const auto copy_step = [&](int number, int page, int buffer, int last_position) {
+    const int step = key_step(number);
     const unsigned thread = thread_index_again();
     const int copy_row = thread / kChunks;
     const unsigned copy_offset = Swizzled::offset(copy_row, thread % kChunks);
@@ -116,8 +129,6 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
     }
   };
 
-  int *row_positions = reinterpret_cast<int *>(buffers + 4 * Tile::kBufferBytes);
-  int *tile_facts = row_positions + Tile::kRows;
   // A lane's maxima are those of its rows, shared with the three other lanes that hold parts of them; each writes and
   // reads the same values at the same places.
   float *maxima = reinterpret_cast<float *>(tile_facts + 4) + warp * Tile::kWarpRows + lane / 4;
@@ -129,6 +140,8 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
     tile_facts[2] = kv_head * kGroup;
     tile_facts[3] = queries.sequence;
   }
+  if constexpr (Config::kSparse)
+    __syncthreads();  // the walk reads row_positions
 
   copy_step(begin, page_of(begin), begin & 1, last_position);
   // Queries that must be computed pass through the other buffer, which is not loaded yet.
@@ -160,17 +173,25 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
     if (step + 1 < end) {
       copy_step(step + 1, next_page, buffer ^ 1, row_positions[Tile::kRows - 1]);
       next_page =
-          batch->page_table[tile_facts[3] * batch->pages_per_sequence + min(step + 2, end - 1) * kKeys / kPageTokens];
+          batch->page_table[tile_facts[3] * batch->pages_per_sequence +
+                            key_step(min(step + 2, end - 1)) * kKeys / kPageTokens];
     }
     copy_async_commit();
 
-    const int key0 = step * kKeys;
+    const int key0 = key_step(step) * kKeys;
     const int warp_first = row_positions[warp_row], warp_last = row_positions[warp_row + Tile::kWarpRows - 1];
     bool skip = key0 > warp_last;
     bool masked = key0 + kKeys - 1 > warp_first;
     if constexpr (Config::kWindow > 0) {
       skip |= key0 + kKeys - 1 <= warp_first - Config::kWindow;
       masked |= key0 <= warp_last - Config::kWindow;
+    }
+    int query_block = 0;
+    if constexpr (Config::kSparse) {
+      int number = step / kSteps;
+      query_block = KeyWalk<Config>(row_positions[0], row_positions[Tile::kRows - 1]).query_block(number);
+      skip |= warp_last / kPageTokens < query_block || warp_first / kPageTokens > query_block;
+      masked |= warp_first / kPageTokens != warp_last / kPageTokens;
     }
     if (skip)
       continue;
@@ -223,7 +244,7 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
           for (int n = 0; n < kKeys / 8; ++n)
 #pragma unroll
             for (int i = 0; i < 2; ++i)
-              if (!sees<Config>(position, key + n * 8 + i))
+              if (!sees<Config>(position, key + n * 8 + i, query_block))
                 scores[m][n][2 * h + i] = minus_infinity();
         }
       }
@@ -237,8 +258,8 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
         const float before = maxima[m * 16 + h * 8];
         best = fmaxf(before, quad_max(best));
         offset[h] = best * Logit::kFactor;
-        // A row whose window starts in a later step has seen nothing yet.
-        if (Config::kWindow > 0 && best == minus_infinity())
+        // A row whose window starts in a later step, or whose own walk does, has seen nothing yet.
+        if ((Config::kWindow > 0 || Config::kSparse) && best == minus_infinity())
           offset[h] = 0;
         // Exactly 1 where the maximum stays: what a row gets must not depend on steps in which it sees nothing.
         fade[h] = exp2_fast((before - (best == minus_infinity() ? 0.0f : best)) * Logit::kFactor);
