@@ -148,7 +148,7 @@ LogicalResult AttentionTemplate::emit(CpuKernelBuilder &k, const CpuKernel &kern
   Value query = k.argument(program.arguments().input(op.getQuery()));
   Value pool = k.argument(program.arguments().input(op.getKv()));
   Value positions = k.batchTable("positions"), segments = k.batchTable("segments"), pages = k.batchTable("page_table");
-  Value pagesPerSequence = k.batchCount("pages_per_sequence");
+  const int64_t pageTable = pageTableOf(op, shape.kv).index;
   const float minusInfinity = -std::numeric_limits<float>::infinity();
 
   k.loop(k.begin, k.end, 1, [&](Value tile) {
@@ -157,7 +157,7 @@ LogicalResult AttentionTemplate::emit(CpuKernelBuilder &k, const CpuKernel &kern
     Value first = k.constant(0);
     if (auto window = dyn_cast<WindowAttr>(op.getMask()))
       first = k.max(first, k.add(position, 1 - window.getTokens()));
-    Value tableRow = k.mul(segment, pagesPerSequence);
+    Value tableRow = k.pageTableLine(pageTable, segment);
 
     // Queries of the group, scaled, as f32; accumulators to zero.
     Value source = k.at(query, k.mul(k.add(k.mul(token, shape.kvHeads), head), group * kWidth * queryBytes));

@@ -134,6 +134,10 @@ Value CpuKernelBuilder::batchCount(StringRef name) {
 Value CpuKernelBuilder::batchTable(StringRef name) {
   return LLVM::LoadOp::create(b, loc, ptr, at(batch, batchOffset(name)), 8);
 }
+Value CpuKernelBuilder::pageTableLine(int64_t table, Value segment) {
+  Value line = table == 0 ? segment : add(segment, mul(batchCount("sequences"), table));
+  return mul(line, batchCount("pages_per_sequence"));
+}
 Value CpuKernelBuilder::tableEntry(Value table, Value index) {
   return arith::ExtSIOp::create(b, loc, i64, loadI32(at(table, mul(index, 4))));
 }

@@ -360,8 +360,8 @@ void RowProgram::append(Operation *op, bool isValue, const RowUnit &unit) {
   const int64_t pageTokens = KvType::kPageTokens;
   Value position = k.tableEntry(k.batchTable("positions"), token);
   Value segment = k.tableEntry(k.batchTable("segments"), token);
-  Value entry = k.add(k.mul(segment, k.batchCount("pages_per_sequence")), k.div(position, pageTokens));
-  Value page = k.tableEntry(k.batchTable("page_table"), entry);
+  Value line = k.pageTableLine(pageTableOf(op, type).index, segment);
+  Value page = k.tableEntry(k.batchTable("page_table"), k.add(line, k.div(position, pageTokens)));
   Value base = k.at(argumentAddress(args.input(state)), k.mul(page, type.getPageBytes()));
   base = k.at(base, isValue ? type.getHeads() * pageTokens * type.getK() * bytes : 0);
   Value slot = k.rem(position, pageTokens);

@@ -135,7 +135,7 @@ public:
     int64_t window = 0;
     if (auto mask = dyn_cast<WindowAttr>(op.getMask()))
       window = mask.getTokens();
-    writer.line(formatv("static constexpr int kWindow = {0};", window));
+    writer.line(formatv("static constexpr int kPageTable = {0}, kWindow = {1};", pageTableOf(op, shape.kv).index, window));
     auto sparse = dyn_cast<BlockSparseAttr>(op.getMask());
     writer.line(formatv("static constexpr bool kSparse = {0};", sparse ? "true" : "false"));
     if (sparse) {

@@ -534,8 +534,8 @@ LogicalResult CudaPrinter::rows() {
                 state = before.getKv();
               std::string key = source(append.getKey()), value = source(append.getValue());
               for (bool isValue : {false, true})
-                writer.line(formatv("mili::append_row<{0}, {1}, {2}, {3}>(team, batch, {4}, token, {5});",
-                                    kv.getHeads(), kv.getK(), kv.getV(), isValue ? "true" : "false",
+                writer.line(formatv("mili::append_row<{0}, {1}, {2}, {3}, {4}>(team, batch, {5}, token, {6});",
+                                    pageTableOf(append, kv).index, kv.getHeads(), kv.getK(), kv.getV(), isValue ? "true" : "false",
                                     parameters.input(state), isValue ? value : key));
               return success();
             })

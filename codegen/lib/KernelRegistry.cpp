@@ -2,6 +2,7 @@
 #include "mili/Codegen/CpuTemplates.h"
 #include "mili/Codegen/CudaTemplates.h"
 #include "mili/Codegen/KernelTemplate.h"
+#include "mili/IR/MiliPlan.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/SmallPtrSet.h"
@@ -22,6 +23,20 @@ Type mlir::mili::codegen::elementOf(Value tensor) {
 bool mlir::mili::codegen::isDeterministic(Operation *op) {
   auto module = op->getParentOfType<ModuleOp>();
   return module && module->hasAttr(MiliDialect::getDeterministicAttrName());
+}
+
+PageTableRef mlir::mili::codegen::pageTableOf(Operation *op, KvType type) {
+  ModuleOp module = dyn_cast<ModuleOp>(op);
+  if (!module)
+    module = op->getParentOfType<ModuleOp>();
+  auto memory =
+      module ? module->getAttrOfType<DictionaryAttr>(plan::MiliPlanDialect::getMemoryAttrName()) : DictionaryAttr();
+  auto tables = memory ? memory.getAs<ArrayAttr>("page_tables") : ArrayAttr();
+  if (tables)
+    for (auto [index, attr] : llvm::enumerate(tables.getAsRange<DictionaryAttr>()))
+      if (attr.getAs<IntegerAttr>("window").getInt() == type.getWindow())
+        return {static_cast<int64_t>(index), attr.getAs<IntegerAttr>("pages").getInt()};
+  return {};
 }
 
 bool mlir::mili::codegen::isOnWantedRows(GroupOp group) {

@@ -2,6 +2,7 @@
 #include "mili/Codegen/PlanFile.h"
 
 #include "WeightPacker.h"
+#include "mili/Codegen/KernelTemplate.h"
 #include "mili/Codegen/WeightLayout.h"
 #include "mili/IR/MiliPlan.h"
 #include "mili/runtime/hash.h"
@@ -131,7 +132,7 @@ fbs::Arg PlanRecords::buildArg(Attribute arg) {
   auto type = cast<StateOp>(SymbolTable::lookupNearestSymbolFrom(module, state.getState())).getType();
   uint64_t size = 0;
   if (auto kv = dyn_cast<KvType>(type))
-    size = kv.getPageBytes() * cast<IntegerAttr>(memory.get("kv_pages")).getInt();
+    size = kv.getPageBytes() * codegen::pageTableOf(module, kv).pages;
   else
     size = cast<RecurrentType>(type).getSlotBytes() * (cast<IntegerAttr>(memory.get("requests")).getInt() + 1);
   return {fbs::ArgKind::State, access(state.getAccess()), index, 0, size};

@@ -39,9 +39,9 @@ struct Engine::Impl {
   DeviceBuffer arena;
   DeviceBuffer tables;
   DeviceBuffer counters;
-  DeviceBuffer kv;  // all pools, one after the other
-  std::vector<Pool> pools;
-  bool equal_pools = true;
+  DeviceBuffer kv;                                 // all pools, one after the other, those of a page table together
+  std::vector<Pool> pools;                         // by state
+  std::vector<std::vector<uint32_t>> table_pools;  // of each page table, its states, ascending by address
   std::vector<EngineBucket> buckets;
   std::vector<BucketBounds> bounds;
   std::vector<uint32_t> order;  // buckets from the smallest
@@ -78,6 +78,8 @@ struct Engine::Impl {
   // Sends the current mirror.
   Status send_tables();
   Status check(std::span<const StepSequence> sequences, int64_t &tokens, int64_t &rows) const;
+  // Blocks of 64 positions that the sequence's pages can hold; a whole ring holds the whole context.
+  int64_t room(const StepSequence &sequence) const;
   Batch fill(std::span<const StepSequence> sequences, int64_t tokens, int64_t rows, bool feedback = false);
 };
 
@@ -93,13 +95,21 @@ Status Engine::Impl::allocate() {
                            "\" is recurrent; this runtime runs plans with paged states only");
   MILI_ASSIGN_OR_RETURN(kv, device->allocate(memory.kv, "the KV cache"));
   DeviceAddress at = kv.address();
-  for (const plan::State *state : *meta.states()) {
-    pools.push_back({at, state->page_bytes()});
-    at += state->page_bytes() * memory.kv_pages;
-    equal_pools = equal_pools && pools.back().page_bytes == pools.front().page_bytes;
+  pools.resize(meta.states()->size());
+  for (const PageTable &table : memory.page_tables) {
+    table_pools.emplace_back();
+    for (uint32_t i = 0; i < meta.states()->size(); ++i) {
+      const plan::State *state = meta.states()->Get(i);
+      if (state->window() != table.window)
+        continue;
+      pools[i] = {at, state->page_bytes()};
+      at += state->page_bytes() * table.pages;
+      table_pools.back().push_back(i);
+    }
   }
   MILI_ASSIGN_OR_RETURN(MemoryInputs inputs, memory_inputs(meta, memory.weights));
-  MILI_ASSIGN_OR_RETURN(layout, batch_layout(inputs.buckets, memory.pages_per_sequence));
+  MILI_ASSIGN_OR_RETURN(layout, batch_layout(inputs.buckets, memory.pages_per_sequence,
+                                             std::max<uint64_t>(memory.page_tables.size(), 1)));
   return ok_status();
 }
 
@@ -246,8 +256,8 @@ int64_t Engine::context() const {
 int64_t Engine::requests() const {
   return impl_->plan.meta().requests();
 }
-int64_t Engine::kv_pages() const {
-  return impl_->plan.meta().kv_pages();
+std::span<const PageTable> Engine::page_tables() const {
+  return impl_->plan.memory().page_tables;
 }
 std::span<const BucketBounds> Engine::buckets() const {
   return impl_->bounds;
@@ -271,7 +281,7 @@ StatusOr<uint32_t> Engine::pick_bucket(int64_t tokens, int64_t sequences, int64_
 Status Engine::Impl::check(std::span<const StepSequence> sequences, int64_t &tokens, int64_t &rows) const {
   if (sequences.empty())
     return invalid_argument("a step needs at least one sequence");
-  const int64_t context = plan.meta().context(), pages = plan.meta().kv_pages();
+  const int64_t context = plan.meta().context();
   tokens = rows = 0;
   for (size_t s = 0; s < sequences.size(); ++s) {
     const StepSequence &sequence = sequences[s];
@@ -285,13 +295,20 @@ Status Engine::Impl::check(std::span<const StepSequence> sequences, int64_t &tok
     for (int32_t token : sequence.tokens)
       if (token < 0 || token >= vocab)
         return invalid_argument(label() + "token " + num(token) + " is not in the vocabulary of " + num(vocab));
-    const uint64_t needed = pages_for(static_cast<uint64_t>(sequence.position + count));
-    if (sequence.pages.size() < needed)
-      return invalid_argument(label() + std::to_string(sequence.pages.size()) + " pages, its positions need " +
-                              std::to_string(needed));
-    for (int32_t page : sequence.pages.first(needed))
-      if (page < 1 || page >= pages)
-        return invalid_argument(label() + "page " + num(page) + ", expected 1 to " + num(pages - 1));
+    const std::vector<PageTable> &tables = plan.memory().page_tables;
+    if (sequence.pages.size() != tables.size())
+      return invalid_argument(label() + "pages of " + std::to_string(sequence.pages.size()) +
+                              " page tables, the plan has " + std::to_string(tables.size()));
+    for (size_t t = 0; t < tables.size(); ++t) {
+      const uint64_t needed = std::min(tables[t].ring, pages_for(static_cast<uint64_t>(sequence.position + count)));
+      if (sequence.pages[t].size() < needed || sequence.pages[t].size() > tables[t].ring)
+        return invalid_argument(label() + std::to_string(sequence.pages[t].size()) + " pages, its positions need " +
+                                std::to_string(needed) + " to " + std::to_string(tables[t].ring));
+      for (int32_t page : sequence.pages[t])
+        if (page < 1 || static_cast<uint64_t>(page) >= tables[t].pages)
+          return invalid_argument(label() + "page " + num(page) + ", expected 1 to " +
+                                  std::to_string(tables[t].pages - 1));
+    }
     tokens += count;
     rows += sequence.logits == LogitRows::kAll ? count : sequence.logits == LogitRows::kLast;
   }
@@ -312,6 +329,14 @@ Status Engine::Impl::send_tables() {
   mirror_used[turn] = true;
   MILI_RETURN_IF_ERROR(device->copy_to_device(tables.address(), mirror->data(), mirror->size()));
   return device->record(*mirror_sent[turn]);
+}
+
+int64_t Engine::Impl::room(const StepSequence &sequence) const {
+  uint64_t blocks = plan.memory().pages_per_sequence;
+  for (size_t t = 0; t < sequence.pages.size(); ++t)
+    if (sequence.pages[t].size() < plan.memory().page_tables[t].ring)
+      blocks = std::min<uint64_t>(blocks, sequence.pages[t].size());
+  return static_cast<int64_t>(blocks);
 }
 
 Batch Engine::Impl::fill(std::span<const StepSequence> sequences, int64_t tokens, int64_t rows, bool feedback) {
@@ -341,15 +366,18 @@ Batch Engine::Impl::fill(std::span<const StepSequence> sequences, int64_t tokens
     std::fill(std::begin(sampling[s].stop), std::end(sampling[s].stop), -1);
     std::copy_n(params.stop_tokens.begin(), std::min(params.stop_tokens.size(), DecodeParams::kMaxStopTokens),
                 sampling[s].stop);
-    if (feedback)
-      sampling[s].end = static_cast<int32_t>(
-          std::min<int64_t>(plan.meta().context(), static_cast<int64_t>(sequence.pages.size()) * kPageTokens));
     // With feedback the sequence grows into all the pages that it was given.
-    const auto used = feedback ? std::min<int64_t>(columns, static_cast<int64_t>(sequence.pages.size()))
-                               : static_cast<int64_t>(pages_for(static_cast<uint64_t>(position + count)));
-    int32_t *line = table + segment * columns;
-    std::copy_n(sequence.pages.begin(), used, line);
-    std::fill(line + used, line + columns, 0);
+    if (feedback)
+      sampling[s].end = static_cast<int32_t>(std::min<int64_t>(plan.meta().context(), room(sequence) * kPageTokens));
+    const int64_t used =
+        feedback ? room(sequence) : static_cast<int64_t>(pages_for(static_cast<uint64_t>(position + count)));
+    for (size_t t = 0; t < sequence.pages.size(); ++t) {
+      const PageList &pages = sequence.pages[t];
+      int32_t *line = table + static_cast<int64_t>(t * sequences.size() + s) * columns;
+      for (int64_t block = 0; block < used; ++block)
+        line[block] = pages[static_cast<size_t>(block) % pages.size()];
+      std::fill(line + used, line + columns, 0);
+    }
     at += count;
   }
   q_start[sequences.size()] = at;
@@ -426,15 +454,14 @@ Status Engine::decode(std::span<const StepSequence> sequences, int64_t steps, co
                               " stop tokens, found " + num(static_cast<int64_t>(params.stop_tokens.size())));
     if (!(params.temperature >= 0) || params.top_k < 0 || !(params.top_p > 0 && params.top_p <= 1) ||
         !(params.min_p >= 0 && params.min_p <= 1))
-      return invalid_argument("decoding on the device: temperature " + std::to_string(params.temperature) +
-                              ", top_k " + num(params.top_k) + ", top_p " + std::to_string(params.top_p) +
-                              ", min_p " + std::to_string(params.min_p) +
-                              "; expected at least 0, at least 0, in (0, 1], in [0, 1]");
+      return invalid_argument("decoding on the device: temperature " + std::to_string(params.temperature) + ", top_k " +
+                              num(params.top_k) + ", top_p " + std::to_string(params.top_p) + ", min_p " +
+                              std::to_string(params.min_p) + "; expected at least 0, at least 0, in (0, 1], in [0, 1]");
     if (sequence.tokens.size() != 1 || sequence.logits != LogitRows::kLast)
       return invalid_argument("decoding takes one token of each sequence, found " +
                               std::to_string(sequence.tokens.size()));
     if (steps > context() - sequence.position ||
-        pages_for(static_cast<uint64_t>(sequence.position + steps)) > sequence.pages.size())
+        static_cast<int64_t>(pages_for(static_cast<uint64_t>(sequence.position + steps))) > self.room(sequence))
       return invalid_argument("decoding " + num(steps) + " tokens from position " + num(sequence.position) +
                               " needs pages for them within the context of " + num(context()));
   }
@@ -476,24 +503,27 @@ Status Engine::decode(std::span<const StepSequence> sequences, int64_t steps, co
   return self.device->synchronize();
 }
 
-Status Engine::copy_page(int32_t to, int32_t from) {
-  for (const Pool &pool : impl_->pools)
+Status Engine::copy_page(size_t table, int32_t to, int32_t from) {
+  for (uint32_t state : impl_->table_pools[table]) {
+    const Pool &pool = impl_->pools[state];
     MILI_RETURN_IF_ERROR(impl_->device->copy(pool.base + static_cast<uint64_t>(to) * pool.page_bytes,
                                              pool.base + static_cast<uint64_t>(from) * pool.page_bytes,
                                              pool.page_bytes));
+  }
   return ok_status();
 }
 
-Status Engine::clear_page(int32_t page) {
-  if (impl_->equal_pools && !impl_->pools.empty()) {
-    const Pool &first = impl_->pools.front();
-    return impl_->device->clear_rows(first.base + static_cast<uint64_t>(page) * first.page_bytes,
-                                     first.page_bytes * impl_->plan.memory().kv_pages, first.page_bytes,
-                                     impl_->pools.size());
+Status Engine::clear_page(size_t table, int32_t page) {
+  // The pools of a table follow each other; those of equal pages are cleared as one piece of work.
+  const std::vector<uint32_t> &states = impl_->table_pools[table];
+  const uint64_t pages = page_tables()[table].pages;
+  for (size_t first = 0, next = 0; first < states.size(); first = next) {
+    const Pool &pool = impl_->pools[states[first]];
+    for (next = first; next < states.size() && impl_->pools[states[next]].page_bytes == pool.page_bytes;)
+      ++next;
+    MILI_RETURN_IF_ERROR(impl_->device->clear_rows(pool.base + static_cast<uint64_t>(page) * pool.page_bytes,
+                                                   pool.page_bytes * pages, pool.page_bytes, next - first));
   }
-  for (const Pool &pool : impl_->pools)
-    MILI_RETURN_IF_ERROR(
-        impl_->device->clear(pool.base + static_cast<uint64_t>(page) * pool.page_bytes, pool.page_bytes));
   return ok_status();
 }
 

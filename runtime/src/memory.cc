@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
+#include <set>
 
 namespace mili {
 namespace {
@@ -54,7 +56,13 @@ StatusOr<uint64_t> page_bytes(const StateSize &state) {
   return bytes.value();
 }
 
-StatusOr<BatchLayout> batch_layout(const std::vector<BucketSize> &buckets, uint64_t pages_per_sequence) {
+uint64_t page_table_index(const std::vector<uint64_t> &windows, uint64_t window) {
+  const std::set<uint64_t> distinct(windows.begin(), windows.end());
+  return static_cast<uint64_t>(std::distance(distinct.begin(), distinct.lower_bound(window)));
+}
+
+StatusOr<BatchLayout> batch_layout(const std::vector<BucketSize> &buckets, uint64_t pages_per_sequence,
+                                   uint64_t page_tables) {
   uint64_t tokens = 0, sequences = 0, rows = 0;
   for (const BucketSize &bucket : buckets) {
     tokens = std::max(tokens, bucket.tokens);
@@ -73,7 +81,7 @@ StatusOr<BatchLayout> batch_layout(const std::vector<BucketSize> &buckets, uint6
   place(layout.segments, tokens);
   place(layout.q_start, Checked(sequences) + 1);
   place(layout.kv_len, sequences);
-  place(layout.page_table, Checked(sequences) * pages_per_sequence);
+  place(layout.page_table, Checked(page_tables) * sequences * pages_per_sequence);
   place(layout.logit_tokens, rows);
   place(layout.sampling, sequences, sizeof(SequenceSampling));
   if (!at.ok())
@@ -92,21 +100,41 @@ StatusOr<MemoryFigures> plan_memory(const MemoryInputs &inputs) {
     return too_large("the weights");
 
   figures.pages_per_sequence = pages_for(inputs.context);
-  Checked pages = Checked(inputs.requests) * figures.pages_per_sequence + 1;
+  uint64_t step_tokens = 1;
+  for (const BucketSize &bucket : inputs.buckets)
+    step_tokens = std::max(step_tokens, bucket.tokens);
+  std::set<uint64_t> windows;
+  for (const StateSize &state : inputs.states)
+    if (state.paged)
+      windows.insert(state.window);
+  Checked all_pages = 0;
+  for (uint64_t window : windows) {
+    PageTable table{window, figures.pages_per_sequence, 0};
+    if (Checked seen = Checked(window) + step_tokens; window > 0 && seen.ok())
+      table.ring = std::min(table.ring, pages_for(seen.value() - 1) + 1);
+    Checked pages = Checked(inputs.requests) * table.ring + 1;
+    if (!pages.ok())
+      return too_large("a page table");
+    table.pages = pages.value();
+    all_pages = all_pages + table.pages;
+    figures.page_tables.push_back(table);
+  }
   Checked slots = Checked(inputs.requests) + 1;  // slot 0 is scratch, like page 0
   Checked kv = 0;
   for (const StateSize &state : inputs.states) {
     if (state.paged) {
       MILI_ASSIGN_OR_RETURN(uint64_t bytes, page_bytes(state));
-      kv = kv + pages * bytes;
+      const auto table = std::find_if(figures.page_tables.begin(), figures.page_tables.end(),
+                                      [&](const PageTable &t) { return t.window == state.window; });
+      kv = kv + Checked(table->pages) * bytes;
     } else {
       kv = kv + slots * state.slot_bytes;
     }
   }
-  if (!kv.ok() || !pages.ok())
+  if (!kv.ok() || !all_pages.ok())
     return too_large("the state pools");
   figures.kv = kv.value();
-  figures.kv_pages = pages.value();
+  figures.kv_pages = all_pages.value();
 
   for (const BucketSize &bucket : inputs.buckets) {
     if (!Checked(bucket.arena_bytes).ok())
@@ -118,7 +146,8 @@ StatusOr<MemoryFigures> plan_memory(const MemoryInputs &inputs) {
       return too_large("a kernel's scratch");
     figures.worker_scratch = std::max(figures.worker_scratch, round_up(bytes, kTableAlign));
   }
-  MILI_ASSIGN_OR_RETURN(BatchLayout layout, batch_layout(inputs.buckets, figures.pages_per_sequence));
+  MILI_ASSIGN_OR_RETURN(BatchLayout layout, batch_layout(inputs.buckets, figures.pages_per_sequence,
+                                                         std::max<uint64_t>(figures.page_tables.size(), 1)));
   figures.tables = layout.total;
 
   figures.counters = inputs.counter_bytes;

@@ -155,23 +155,33 @@ private:
       if (state->kind() == plan::StateKind::Recurrent) {
         if (state->slot_bytes() == 0)
           return data_loss(label + ": recurrent, with slots of 0 bytes");
-        pool_bytes_.push_back(0);  // filled in by memory checks: only its product with requests matters
-        uint64_t slots = uint64_t{meta_.requests()} + 1;
-        if (__builtin_mul_overflow(slots, state->slot_bytes(), &pool_bytes_.back()))
+        uint64_t slots = uint64_t{meta_.requests()} + 1, pool = 0;
+        if (__builtin_mul_overflow(slots, state->slot_bytes(), &pool))
           return data_loss(label + ": slots of " + num(state->slot_bytes()) + " bytes are too large");
         continue;
       }
       if (state->kind() != plan::StateKind::PagedKv || !elem_size(state->elem()))
         return data_loss(label + ": kind " + num(static_cast<uint64_t>(state->kind())) + " with element type " +
                          num(static_cast<uint64_t>(state->elem())) + " is unknown");
-      MILI_ASSIGN_OR_RETURN(uint64_t bytes,
-                            page_bytes({true, state->heads(), state->k(), state->v(), elem_size(state->elem()), 0}));
+      MILI_ASSIGN_OR_RETURN(uint64_t bytes, page_bytes({true, state->heads(), state->k(), state->v(),
+                                                        elem_size(state->elem()), 0, state->window()}));
       if (bytes == 0 || bytes != state->page_bytes())
         return data_loss(label + ": pages of " + num(state->page_bytes()) + " bytes, its shape makes " + num(bytes));
-      uint64_t pool = 0;
-      if (__builtin_mul_overflow(bytes, uint64_t{meta_.kv_pages()}, &pool))
-        return data_loss(label + ": " + num(meta_.kv_pages()) + " pages of " + num(bytes) + " bytes are too large");
-      pool_bytes_.push_back(pool);
+    }
+    auto inputs = memory_inputs(meta_, meta_.synthetic() ? meta_.memory()->weights() : sections_.back().size);
+    if (!inputs.ok())
+      return inputs.status();
+    auto figures = plan_memory(*inputs);
+    if (!figures.ok())
+      return data_loss("META: " + figures.status().message());
+    figures_ = *std::move(figures);
+    // The sum of all pools is known to be small enough.
+    for (const plan::State *state : *meta_.states()) {
+      uint64_t bytes = state->slot_bytes() * (uint64_t{meta_.requests()} + 1);
+      for (const PageTable &table : figures_.page_tables)
+        if (state->kind() == plan::StateKind::PagedKv && table.window == state->window())
+          bytes = state->page_bytes() * table.pages;
+      pool_bytes_.push_back(bytes);
     }
     return ok_status();
   }
@@ -298,23 +308,17 @@ private:
   }
 
   Status check_memory() {
-    auto inputs = memory_inputs(meta_, meta_.synthetic() ? meta_.memory()->weights() : sections_.back().size);
-    if (!inputs.ok())
-      return inputs.status();
-    auto figures = plan_memory(*inputs);
-    if (!figures.ok())
-      return data_loss("META: " + figures.status().message());
     const plan::Memory &stated = *meta_.memory();
     const struct {
       const char *name;
       uint64_t stated, computed;
-    } rows[] = {{"weights", stated.weights(), figures->weights},
-                {"arena", stated.arena(), figures->arena},
-                {"kv", stated.kv(), figures->kv},
-                {"tables", stated.tables(), figures->tables},
-                {"worker_scratch", stated.worker_scratch(), figures->worker_scratch},
-                {"counters", stated.counters(), figures->counters},
-                {"kv_pages", meta_.kv_pages(), figures->kv_pages}};
+    } rows[] = {{"weights", stated.weights(), figures_.weights},
+                {"arena", stated.arena(), figures_.arena},
+                {"kv", stated.kv(), figures_.kv},
+                {"tables", stated.tables(), figures_.tables},
+                {"worker_scratch", stated.worker_scratch(), figures_.worker_scratch},
+                {"counters", stated.counters(), figures_.counters},
+                {"kv_pages", meta_.kv_pages(), figures_.kv_pages}};
     for (const auto &row : rows)
       if (row.stated != row.computed)
         return data_loss(std::string("META: memory.") + row.name + " says " + num(row.stated) + ", the plan needs " +
@@ -324,6 +328,7 @@ private:
 
   const plan::Plan &meta_;
   std::span<const SectionEntry> sections_;
+  MemoryFigures figures_;
   std::vector<uint64_t> pool_bytes_;
 };
 
@@ -336,7 +341,7 @@ StatusOr<MemoryInputs> memory_inputs(const plan::Plan &meta, uint64_t weight_byt
   inputs.weight_bytes = weight_bytes;
   for (const plan::State *state : *meta.states())
     inputs.states.push_back({state->kind() == plan::StateKind::PagedKv, state->heads(), state->k(), state->v(),
-                             elem_size(state->elem()), state->slot_bytes()});
+                             elem_size(state->elem()), state->slot_bytes(), state->window()});
   for (const plan::Rank *rank : *meta.ranks())
     for (const plan::Function *function : *rank->functions())
       for (const plan::Bucket *bucket : *function->buckets())

@@ -38,66 +38,101 @@ void PageAllocator::release(int32_t page) {
 }
 
 struct SessionPool::Impl {
-  explicit Impl(Engine &e) : engine(e), pages(e.kv_pages()) {}
+  explicit Impl(Engine &e) : engine(e) {
+    for (const PageTable &table : e.page_tables())
+      pages.emplace_back(static_cast<int64_t>(table.pages));
+  }
 
   Engine &engine;
-  PageAllocator pages;
+  std::vector<PageAllocator> pages;  // of each page table
   std::vector<Session *> sessions;
   std::vector<StepSequence> step;  // work space, as long as the largest step
 };
 
 struct Session::Impl {
-  explicit Impl(SessionPool &p) : pool(p) {}
+  explicit Impl(SessionPool &p) : pool(p), pages(p.impl_->pages.size()) {}
 
   SessionPool &pool;
   std::vector<int32_t> tokens;
-  std::vector<int32_t> pages;
+  std::vector<PageList> pages;     // of each page table
+  size_t written = 0;              // positions that steps may have written since the session was empty
   std::vector<float> kept_logits;  // a copy, once another step overwrites the engine's
   const float *logits = nullptr;   // the engine's or kept_logits'
   size_t prompt_tokens = 0;
 
   // Gives back pages that `length` tokens do not need.
   void drop_pages(size_t length) {
-    const size_t needed = pages_for(length);
-    while (pages.size() > needed) {
-      pool.impl_->pages.release(pages.back());
-      pages.pop_back();
+    const std::span<const PageTable> tables = pool.impl_->engine.page_tables();
+    for (size_t t = 0; t < tables.size(); ++t) {
+      const size_t needed = std::min<size_t>(tables[t].ring, pages_for(length));
+      while (pages[t].size() > needed) {
+        pool.impl_->pages[t].release(pages[t].back());
+        pages[t].pop_back();
+      }
     }
   }
 
-  // Pages for `count` more tokens, of which the first to be written is this session's alone. `together`: one step
+  // Pages for `count` more tokens, of which all that will be written are this session's alone. `together`: one step
   // writes them all, so that only a page that it leaves partly unwritten needs to be cleared of what it held before.
   Status reserve(size_t count, bool together = true) {
     SessionPool::Impl &shared = *pool.impl_;
-    const size_t before = pages.size();
-    auto exhausted = [&] {
-      drop_pages(before * kPageTokens);
-      return resource_exhausted("no free page for " + num(static_cast<int64_t>(count)) +
-                                " more tokens of a session of " + num(static_cast<int64_t>(tokens.size())) + ": all " +
-                                num(shared.engine.kv_pages() - 1) +
-                                " pages of 64 tokens are in use; compile with more --requests or --context");
-    };
-    const size_t partial = tokens.size() / kPageTokens;
-    if (tokens.size() % kPageTokens != 0 && shared.pages.users(pages[partial]) > 1) {
-      bool recycled = false;
-      const int32_t copy = shared.pages.allocate(&recycled);
-      if (copy < 0)
-        return exhausted();
-      MILI_RETURN_IF_ERROR(shared.engine.copy_page(copy, pages[partial]));
-      shared.pages.release(pages[partial]);
-      pages[partial] = copy;
-    }
-    for (const size_t needed = pages_for(tokens.size() + count); pages.size() < needed;) {
-      bool recycled = false;
-      const int32_t page = shared.pages.allocate(&recycled);
-      if (page < 0)
-        return exhausted();
-      pages.push_back(page);
-      if (recycled && (!together || pages.size() * kPageTokens > tokens.size() + count))
-        MILI_RETURN_IF_ERROR(shared.engine.clear_page(page));
+    const std::span<const PageTable> tables = shared.engine.page_tables();
+    const size_t end = tokens.size() + count;
+    for (size_t t = 0; t < tables.size(); ++t) {
+      PageAllocator &allocator = shared.pages[t];
+      auto exhausted = [&] {
+        drop_pages(tokens.size());
+        return resource_exhausted("no free page for " + num(static_cast<int64_t>(count)) +
+                                  " more tokens of a session of " + num(static_cast<int64_t>(tokens.size())) +
+                                  ": all " + std::to_string(tables[t].pages - 1) +
+                                  " pages of 64 tokens are in use; compile with more --requests or --context");
+      };
+      const size_t first = tokens.size() / kPageTokens, ring = tables[t].ring;
+      for (size_t block = first; block * kPageTokens < end && block < first + ring; ++block) {
+        bool recycled = false;
+        if (const size_t slot = block % ring; slot < pages[t].size()) {
+          // Begun already, or of a block whose rows the window still shows to the first of the tokens.
+          const int32_t page = pages[t][slot];
+          if (allocator.users(page) == 1)
+            continue;
+          const int32_t copy = allocator.allocate(&recycled);
+          if (copy < 0)
+            return exhausted();
+          pages[t][slot] = copy;
+          allocator.release(page);
+          MILI_RETURN_IF_ERROR(shared.engine.copy_page(t, copy, page));
+        } else {
+          const int32_t page = allocator.allocate(&recycled);
+          if (page < 0)
+            return exhausted();
+          pages[t].push_back(page);
+          if (recycled && (!together || (block + 1) * kPageTokens > end))
+            MILI_RETURN_IF_ERROR(shared.engine.clear_page(t, page));
+        }
+      }
     }
     return ok_status();
   }
+
+  // Whether the rows that a query at `length` sees are all there, though later ones may have been written.
+  Status keeps_window(size_t length) const {
+    const std::span<const PageTable> tables = pool.impl_->engine.page_tables();
+    for (const PageTable &table : tables) {
+      const size_t last = written == 0 ? 0 : (written - 1) / kPageTokens;
+      if (table.window == 0 || length == 0 || last < table.ring)
+        continue;
+      const size_t oldest = last - table.ring + 1;  // block that no later one has replaced
+      if (length < oldest * kPageTokens + table.window - 1)
+        return failed_precondition("cannot truncate a session of " + num(static_cast<int64_t>(tokens.size())) +
+                                   " tokens to " + num(static_cast<int64_t>(length)) + ": layers with a window of " +
+                                   std::to_string(table.window) + " tokens keep no earlier ones; " +
+                                   std::to_string(oldest * kPageTokens + table.window - 1) +
+                                   " tokens or more, or none, can stay");
+    }
+    return ok_status();
+  }
+
+  void wrote(size_t positions) { written = std::max(written, positions); }
 
   void keep_logits(size_t vocab) {
     if (logits && logits != kept_logits.data()) {
@@ -124,7 +159,10 @@ int64_t SessionPool::live_sessions() const {
   return static_cast<int64_t>(impl_->sessions.size());
 }
 int64_t SessionPool::free_pages() const {
-  return impl_->pages.free_pages();
+  int64_t free = 0;
+  for (const PageAllocator &pages : impl_->pages)
+    free += pages.free_pages();
+  return free;
 }
 
 StatusOr<std::unique_ptr<Session>> SessionPool::create_session() {
@@ -133,7 +171,8 @@ StatusOr<std::unique_ptr<Session>> SessionPool::create_session() {
                               " requests at once and all are in use; compile with more --requests");
   auto session = std::make_unique<Session::Impl>(*this);
   session->tokens.reserve(static_cast<size_t>(impl_->engine.context()));
-  session->pages.reserve(pages_for(static_cast<uint64_t>(impl_->engine.context())));
+  for (size_t t = 0; t < session->pages.size(); ++t)
+    session->pages[t].reserve(impl_->engine.page_tables()[t].ring);
   session->kept_logits.resize(static_cast<size_t>(impl_->engine.vocab()));
   std::unique_ptr<Session> result(new Session(std::move(session)));
   impl_->sessions.push_back(result.get());
@@ -181,6 +220,8 @@ StatusOr<StepOutput> SessionPool::step(std::span<const SessionStep> items) {
   // The step overwrites the engine's logits, which other sessions may still want.
   for (Session *session : impl_->sessions)
     session->impl_->keep_logits(static_cast<size_t>(engine.vocab()));
+  for (const SessionStep &item : items)
+    item.session->impl_->wrote(item.session->impl_->tokens.size() + item.tokens.size());
   auto output = engine.step(impl_->step);
   if (!output.ok())
     return undo(output.status());
@@ -225,12 +266,18 @@ Status SessionPool::decode(std::span<Session *const> sessions, std::span<const i
     session->impl_->keep_logits(static_cast<size_t>(engine.vocab()));
   // The token that a step feeds is appended when the step's own token is seen.
   std::vector<int32_t> pending(tokens.begin(), tokens.end());
+  for (size_t i = 0; i < sessions.size(); ++i)
+    sessions[i]->impl_->wrote(sessions[i]->impl_->tokens.size() +
+                              static_cast<size_t>(std::min(steps, Engine::kDecodeLag)));
   Status status = engine.decode(impl_->step, steps, [&](int64_t step, std::span<const int32_t> sampled) {
+    // The device is that far ahead of what is seen.
+    const auto ahead = static_cast<size_t>(std::min(steps - step - 1, Engine::kDecodeLag));
     for (size_t i = 0; i < sessions.size(); ++i) {
       // A session that has ended stands still.
       if (sampled[i] < 0)
         continue;
       sessions[i]->impl_->tokens.push_back(pending[i]);
+      sessions[i]->impl_->wrote(sessions[i]->impl_->tokens.size() + ahead);
       sessions[i]->impl_->logits = nullptr;
       pending[i] = sampled[i];
     }
@@ -302,8 +349,11 @@ Status Session::truncate(int64_t length) {
     return invalid_argument("cannot truncate a session of " + num(this->length()) + " tokens to " + num(length));
   if (length == this->length())
     return ok_status();
+  MILI_RETURN_IF_ERROR(impl_->keeps_window(static_cast<size_t>(length)));
   impl_->tokens.resize(static_cast<size_t>(length));
   impl_->drop_pages(static_cast<size_t>(length));
+  if (length == 0)
+    impl_->written = 0;
   impl_->logits = nullptr;
   return ok_status();
 }
@@ -312,9 +362,12 @@ StatusOr<std::unique_ptr<Session>> Session::fork() {
   MILI_ASSIGN_OR_RETURN(auto copy, impl_->pool.create_session());
   Impl &other = *copy->impl_;
   other.tokens.assign(impl_->tokens.begin(), impl_->tokens.end());
-  other.pages.assign(impl_->pages.begin(), impl_->pages.end());
-  for (int32_t page : other.pages)
-    impl_->pool.impl_->pages.share(page);
+  for (size_t t = 0; t < impl_->pages.size(); ++t) {
+    other.pages[t].assign(impl_->pages[t].begin(), impl_->pages[t].end());
+    for (int32_t page : other.pages[t])
+      impl_->pool.impl_->pages[t].share(page);
+  }
+  other.written = impl_->written;
   other.prompt_tokens = impl_->prompt_tokens;
   if (impl_->logits) {
     std::memcpy(other.kept_logits.data(), impl_->logits, other.kept_logits.size() * sizeof(float));

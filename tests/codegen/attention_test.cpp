@@ -19,7 +19,7 @@ constexpr int64_t kPage = 64;
 struct Mask {
   std::string text;
   int64_t window = 0;
-  std::optional<BlockPattern> blocks;
+  std::optional<BlockPattern> blocks = {};
 
   bool sees(int64_t query, int64_t key) const {
     if (key > query || (window > 0 && key <= query - window))

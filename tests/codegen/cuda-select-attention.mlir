@@ -46,8 +46,8 @@ module attributes {mili.context = 4096 : i64 MODULE} {
       %0 = mili.attention %q0, %s, %t mask(#mili.causal) heads 8 scale 0.125 : !q, !kv -> !q
       mili.yield %0 : !q
     }
-    // A window touches few splits, so they are small; there are as many as the context has.
-    // FAST: mili.group "few_window" {{.*}} stages [#mili.stage<"decode", {{.*}} config = {chunk = 64 : i64, counters = 1 : i64, scratch = 1 : i64, splits = 64 : i64}>]
+    // Splits of what a window shows, its first page and the tile's own tokens included.
+    // FAST: mili.group "few_window" {{.*}} stages [#mili.stage<"decode", {{.*}} config = {chunk = 64 : i64, counters = 1 : i64, scratch = 1 : i64, splits = 3 : i64}>]
     %b = mili.group "few_window" hero "mili.attention" ins(%a, %kv0, %batch : !q, !kv, !mili.batch) -> !q {
     ^bb0(%q0: !q, %s: !kv, %t: !mili.batch):
       %0 = mili.attention %q0, %s, %t mask(#mili.window<64>) heads 8 scale 0.125 : !q, !kv -> !q

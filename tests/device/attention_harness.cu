@@ -46,7 +46,7 @@ template <int Heads, int KvHeads, int Dim, int Window, int SoftCap, bool Sinks, 
 struct Config {
   static constexpr bool kSparse = Local > 0;
   static MILI_CONSTEXPR mili_attention::BlockPattern pattern() { return {Local, Global, Stride, Random, 7}; }
-  static constexpr int kHeads = Heads, kKvHeads = KvHeads, kHeadDim = Dim, kWindow = Window;
+  static constexpr int kHeads = Heads, kKvHeads = KvHeads, kHeadDim = Dim, kWindow = Window, kPageTable = 0;
   static constexpr float kScale = Dim >= 256   ? 0.0625f
                                   : Dim >= 128 ? 0.08838834764f
                                   : Dim >= 64  ? 0.125f

@@ -14,7 +14,7 @@ cat >"$work/unit.cu" <<'UNIT'
 #include "mili/device/attention_decode.cuh"
 #include "mili/device/attention_prefill.cuh"
 struct Config {
-  static constexpr int kHeads = 32, kKvHeads = 8, kHeadDim = 128, kWindow = 0, kSplits = 4, kChunk = 512;
+  static constexpr int kHeads = 32, kKvHeads = 8, kHeadDim = 128, kWindow = 0, kPageTable = 0, kSplits = 4, kChunk = 512;
   static constexpr float kScale = 0.0883883f, kSoftCap = 0;
   static constexpr bool kSinks = false, kSparse = false;
 };

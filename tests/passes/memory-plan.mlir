@@ -11,8 +11,8 @@
 
 // Weights: 4 of 16384, k 4096, head 8192. KV: 2 requests of 2 pages + page 0, each (8 + 8) * 2 heads * 64 * 4 bytes. Six
 // the batch itself (128 bytes with padding) and tables of at most 64 bytes. Scratch: 100 bytes rounded up to 64.
-// CHECK: module attributes {mili.context = 128 : i64, mili.requests = 2 : i64, mili_plan.memory = {arena = 2048 : i64, context = 128 : i64, counters = 0 : i64, kv = 40960 : i64, kv_pages = 5 : i64, requests = 2 : i64, tables = 640 : i64, weights = 77824 : i64, worker_scratch = 128 : i64}}
-// SIZES: context = 65 : i64, counters = 0 : i64, kv = 73728 : i64, kv_pages = 9 : i64, requests = 4 : i64
+// CHECK: module attributes {mili.context = 128 : i64, mili.requests = 2 : i64, mili_plan.memory = {arena = 2048 : i64, context = 128 : i64, counters = 0 : i64, kv = 40960 : i64, kv_pages = 5 : i64, page_tables = [{pages = 5 : i64, ring = 2 : i64, window = 0 : i64}], requests = 2 : i64, tables = 640 : i64, weights = 77824 : i64, worker_scratch = 128 : i64}}
+// SIZES: context = 65 : i64, counters = 0 : i64, kv = 73728 : i64, kv_pages = 9 : i64, page_tables = [{pages = 9 : i64, ring = 2 : i64, window = 0 : i64}], requests = 4 : i64
 !x = tensor<?x64xf32>
 !w = tensor<64x64xf32>
 !kv = !mili.kv<heads = 2, k = 8, v = 8, f32>

@@ -36,7 +36,9 @@ TEST_P(DeviceConformance, MemoryIsZeroAlignedAndCounted) {
   ASSERT_TRUE(buffer.ok());
   EXPECT_EQ(device->allocation_count(), before + 1);
   EXPECT_EQ(device->allocated_bytes(), 10000u);
-  { auto second = device->allocate(500, "another"); }
+  {
+    auto second = device->allocate(500, "another");
+  }
   EXPECT_EQ(device->allocated_bytes(), 10000u);
   EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer->address()) % (GetParam().cuda ? 256 : 4096), 0u);
   std::vector<std::byte> host(10000, std::byte{7});
@@ -77,8 +79,9 @@ TEST_P(DeviceConformance, WeightsAreThere) {
 TEST_P(DeviceConformance, EveryTileRunsOnceWhateverTheirNumber) {
   auto module = device->load_module(*plan);
   ASSERT_TRUE(module.ok()) << module.status().to_string();
-  if (!GetParam().cuda)
+  if (!GetParam().cuda) {
     EXPECT_EQ((*module)->variant(), "baseline");
+  }
   auto counts = device->allocate(1024 * 8, "counts");
   for (uint64_t tiles : {1, 2, 3, 5, 7, 64, 1000}) {
     Launch launch{0, {counts->address()}, tiles, RowCount::kOne, 1};

@@ -1,5 +1,5 @@
-// NVRTC in a test: skipped with the reason where it is missing, unless MILI_REQUIRE_NVRTC is set (continuous integration),
-// where its absence is a failure.
+// NVRTC in a test: skipped with the reason where it is missing, unless MILI_REQUIRE_NVRTC is set (continuous
+// integration), where its absence is a failure.
 #pragma once
 
 #include "cuda/cuda_api.h"

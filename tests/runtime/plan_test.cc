@@ -211,7 +211,7 @@ TEST_F(PlanTest, ContradictoryMeta) {
       {"context", [](ToyPlan &t) { t.context = 0; }, "tokens"},
       {"context 2^32", [](ToyPlan &t) { t.context = ~0u; }, "tokens"},
       {"pages", [](ToyPlan &t) { t.kv_pages = 14; }, "kv_pages"},
-      {"pages too few for args", [](ToyPlan &t) { t.kv_pages = 2; }, "bytes at"},
+      {"pages too few for args", [](ToyPlan &t) { t.kv_pages = 2; }, "kv_pages"},
       {"no ranks", [](ToyPlan &t) { t.ranks = 0; }, "ranks"},
       {"two ranks", [](ToyPlan &t) { t.ranks = 2; }, "ranks"},
       {"variant's section", [](ToyPlan &t) { t.variants[0].section = 3; }, "section 3"},
@@ -292,8 +292,9 @@ TEST_F(PlanTest, AFileThatShrinksLaterIsAnError) {
   ASSERT_TRUE(plan.ok());
   auto engine = Engine::load(std::move(*plan));
   ASSERT_TRUE(engine.ok()) << engine.status().to_string();
-  const int32_t token = 3, page = 1;
-  StepSequence sequence{{&token, 1}, 0, {&page, 1}, LogitRows::kLast};
+  const int32_t token = 3;
+  const PageList pages{1};
+  StepSequence sequence{{&token, 1}, 0, {&pages, 1}, LogitRows::kLast};
   ASSERT_TRUE((*engine)->step({&sequence, 1}).ok());
   ASSERT_EQ(truncate(path.c_str(), 4096), 0);
   Status status = (*engine)->step({&sequence, 1}).status();
@@ -328,8 +329,27 @@ TEST(Memory, FiguresByHand) {
   EXPECT_EQ(figures->kv, 5u * 64 * 3 * 96 * 2 + 3 * 500);
   EXPECT_EQ(figures->arena, 1024u);
   EXPECT_EQ(figures->worker_scratch, 128u);
-  EXPECT_EQ(figures->tables, 128 + 7u * 64 + 2u * 64);  // the batch, seven tables in a line each, two sequences' sampling
+  EXPECT_EQ(figures->tables,
+            128 + 7u * 64 + 2u * 64);  // the batch, seven tables in a line each, two sequences' sampling
   EXPECT_EQ(figures->total(2), 1000 + figures->kv + 1024 + figures->tables + 256);
+  // Beside it a state that keeps a window of 30: with a step of 4 tokens 33 positions, which lie in two pages at most.
+  inputs.states.push_back({true, 1, 8, 8, 4, 0, 30});
+  figures = plan_memory(inputs);
+  ASSERT_TRUE(figures.ok());
+  ASSERT_EQ(figures->page_tables.size(), 2u);
+  EXPECT_EQ(figures->page_tables[1].ring, 2u);
+  EXPECT_EQ(figures->page_tables[1].pages, 5u);
+  EXPECT_EQ(figures->kv_pages, 10u);
+  EXPECT_EQ(figures->kv, 5u * 64 * 3 * 96 * 2 + 3 * 500 + 5u * 64 * 16 * 4);
+  EXPECT_EQ(figures->tables, 128 + 7u * 64 + 2u * 64);  // two tables of 2 sequences and 2 pages: one line still
+  // The same ring however long the context; a window that is longer takes what the context takes.
+  inputs.context = 100000;
+  EXPECT_EQ(plan_memory(inputs)->page_tables[1].pages, 5u);
+  inputs.states.back().window = 99990;
+  EXPECT_EQ(plan_memory(inputs)->page_tables[1].ring, 1563u);
+  inputs.states.back().window = ~0ull;
+  EXPECT_EQ(plan_memory(inputs)->page_tables[1].ring, 1563u);
+  EXPECT_EQ(page_table_index({4096, 0, 4096, 512}, 4096), 2u);
   inputs.states[0].heads = inputs.states[0].k = ~0ull >> 3;
   EXPECT_FALSE(plan_memory(inputs).ok());
 }

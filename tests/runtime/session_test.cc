@@ -18,8 +18,17 @@ namespace {
 
 using testing::HasSubstr;
 
+int64_t all_pages(const Engine &engine) {
+  int64_t pages = 0;
+  for (const PageTable &table : engine.page_tables())
+    pages += static_cast<int64_t>(table.pages) - 1;
+  return pages;
+}
+
 class SessionTest : public testing::TestWithParam<uint32_t> {
 protected:
+  explicit SessionTest(toy::ToyPlan plan = toy::toy_plan()) : toy(std::move(plan)) {}
+
   void SetUp() override {
     const std::string path = toy::temporary_path("plan.mili");
     ASSERT_TRUE(toy.write(path).ok());
@@ -52,7 +61,7 @@ protected:
       EXPECT_NEAR(session.logits()[v], reference[reference.size() - toy::kVocab + v], 1e-4) << "token " << v;
   }
 
-  toy::ToyPlan toy = toy::toy_plan();
+  toy::ToyPlan toy;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<SessionPool> pool;
 };
@@ -134,7 +143,7 @@ TEST_P(SessionTest, ForkSharesPagesAndCopiesTheOneItWrites) {
   ASSERT_TRUE(b->append(some_tokens(30, 4)).ok());
   expect_last(*b);
   b.reset();
-  EXPECT_EQ(pool->free_pages(), engine->kv_pages() - 1);
+  EXPECT_EQ(pool->free_pages(), all_pages(*engine));
 }
 
 TEST_P(SessionTest, TruncateForgets) {
@@ -241,14 +250,14 @@ TEST_P(SessionTest, RandomUseAgreesWithPlainVectors) {
       if (pair.has_logits && round % 4 == 0)
         expect_last(*pair.session);
     }
-    const int64_t used = engine->kv_pages() - 1 - pool->free_pages();
+    const int64_t used = all_pages(*engine) - pool->free_pages();
     ASSERT_LE(used, most);
     ASSERT_GE(used, longest);
     if (HasFailure())
       return;
   }
   live.clear();
-  EXPECT_EQ(pool->free_pages(), engine->kv_pages() - 1);
+  EXPECT_EQ(pool->free_pages(), all_pages(*engine));
   EXPECT_EQ(pool->live_sessions(), 0);
 }
 
@@ -262,7 +271,7 @@ TEST_P(SessionTest, RefusesWithoutChangingAnything) {
   EXPECT_THAT(a->append(bad).message(), HasSubstr("token 37 is not in the vocabulary of 37"));
   EXPECT_FALSE(a->append(negative).ok());
   EXPECT_EQ(a->length(), 190);
-  EXPECT_EQ(pool->free_pages(), engine->kv_pages() - 1 - 3);
+  EXPECT_EQ(pool->free_pages(), all_pages(*engine) - 3);
   expect_last(*a);
   const int32_t token = 1;
   const SessionStep twice[] = {{a.get(), {&token, 1}, LogitRows::kLast}, {a.get(), {&token, 1}, LogitRows::kLast}};
@@ -276,15 +285,18 @@ TEST_P(SessionTest, RefusesWithoutChangingAnything) {
 }
 
 TEST_P(SessionTest, EngineChecksItsInput) {
-  const int32_t token = 1, page0 = 0, page13 = 13, page = 1;
-  StepSequence good{{&token, 1}, 0, {&page, 1}, LogitRows::kLast};
+  const int32_t token = 1;
+  const PageList pages{1}, pages0{0}, pages13{13}, many(5, 1);
+  StepSequence good{{&token, 1}, 0, {&pages, 1}, LogitRows::kLast};
   auto refused = [&](StepSequence sequence) { return engine->step({&sequence, 1}).status().message(); };
-  EXPECT_THAT(refused({{}, 0, {&page, 1}}), HasSubstr("no tokens"));
-  EXPECT_THAT(refused({{&token, 1}, -1, {&page, 1}}), HasSubstr("position -1"));
-  EXPECT_THAT(refused({{&token, 1}, 200, {&page, 1}}), HasSubstr("context of 200"));
-  EXPECT_THAT(refused({{&token, 1}, 64, {&page, 1}}), HasSubstr("need 2"));
-  EXPECT_THAT(refused({{&token, 1}, 0, {&page0, 1}}), HasSubstr("page 0"));
-  EXPECT_THAT(refused({{&token, 1}, 0, {&page13, 1}}), HasSubstr("page 13"));
+  EXPECT_THAT(refused({{}, 0, {&pages, 1}}), HasSubstr("no tokens"));
+  EXPECT_THAT(refused({{&token, 1}, -1, {&pages, 1}}), HasSubstr("position -1"));
+  EXPECT_THAT(refused({{&token, 1}, 200, {&pages, 1}}), HasSubstr("context of 200"));
+  EXPECT_THAT(refused({{&token, 1}, 64, {&pages, 1}}), HasSubstr("need 2"));
+  EXPECT_THAT(refused({{&token, 1}, 0, {&pages0, 1}}), HasSubstr("page 0"));
+  EXPECT_THAT(refused({{&token, 1}, 0, {&pages13, 1}}), HasSubstr("page 13"));
+  EXPECT_THAT(refused({{&token, 1}, 0, {&many, 1}}), HasSubstr("5 pages, its positions need 1 to 4"));
+  EXPECT_THAT(refused({{&token, 1}, 0, {}}), HasSubstr("pages of 0 page tables, the plan has 1"));
   EXPECT_TRUE(engine->step({&good, 1}).ok());
   EXPECT_FALSE(engine->step({}).ok());
 }
@@ -382,6 +394,106 @@ TEST(PageAllocator, CountsUsersAndRunsOut) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Threads, SessionTest, testing::Values(1u, 2u, 3u, 5u));
+
+// Layers with a window keep a ring of pages.
+class WindowTest : public SessionTest {
+protected:
+  WindowTest() : SessionTest(toy::toy_plan(true)) {}
+};
+
+TEST_P(WindowTest, TakesTheSamePagesAtAnyLength) {
+  ASSERT_EQ(engine->page_tables().size(), 2u);
+  EXPECT_EQ(engine->page_tables()[0].ring, 4u);
+  EXPECT_EQ(engine->page_tables()[1].ring, 2u);
+  EXPECT_EQ(engine->page_tables()[1].pages, 7u);
+  auto session = make();
+  for (int count : {1, 3, 16, 17, 64, 33, 66}) {
+    ASSERT_TRUE(session->append(some_tokens(count, count)).ok());
+    expect_last(*session);
+  }
+  EXPECT_EQ(all_pages(*engine) - pool->free_pages(), 4 + 2);
+  auto fork = std::move(*session->fork()), other = make();
+  ASSERT_TRUE(session->truncate(190).ok());
+  for (Session *each : {session.get(), fork.get(), other.get()}) {
+    ASSERT_TRUE(each->append({{1, 2}}).ok() || each == fork.get());
+    if (each != fork.get())
+      expect_last(*each);
+  }
+}
+
+TEST_P(WindowTest, TruncatesAsFarAsItsWindowIsKept) {
+  auto session = make();
+  ASSERT_TRUE(session->append(some_tokens(170, 1)).ok());
+  // Blocks 1 and 2 are in the ring; a window of 40 at 103 begins at 64.
+  Status status = session->truncate(102);
+  EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
+  EXPECT_THAT(status.message(), HasSubstr("103 tokens or more, or none, can stay"));
+  EXPECT_EQ(session->length(), 170);
+  ASSERT_TRUE(session->truncate(103).ok());
+  ASSERT_TRUE(session->append(some_tokens(1, 5)).ok());
+  expect_last(*session);
+  // What was written beyond still counts.
+  EXPECT_FALSE(session->truncate(80).ok());
+  ASSERT_TRUE(session->truncate(0).ok());
+  ASSERT_TRUE(session->append(some_tokens(90, 5)).ok());
+  ASSERT_TRUE(session->truncate(20).ok());
+  ASSERT_TRUE(session->append(some_tokens(1, 6)).ok());
+  expect_last(*session);
+}
+
+TEST_P(WindowTest, RandomUseAgreesWithPlainVectors) {
+  struct Pair {
+    std::unique_ptr<Session> session;
+    std::vector<int32_t> tokens;
+    size_t longest = 0;
+  };
+  std::mt19937 random(GetParam() + std::random_device{}());
+  auto below = [&](size_t bound) { return static_cast<size_t>(random() % bound); };
+  std::vector<Pair> live;
+  int truncated = 0;
+  for (int round = 0; round < 600; ++round) {
+    const size_t what = live.empty() ? 0 : below(8), i = live.empty() ? 0 : below(live.size());
+    if (what <= 1) {
+      const bool forking = what == 1;
+      auto made = forking ? live[i].session->fork() : pool->create_session();
+      ASSERT_EQ(made.ok(), live.size() < 3);
+      if (made.ok())
+        live.push_back(
+            {std::move(*made), forking ? live[i].tokens : std::vector<int32_t>(), forking ? live[i].longest : 0});
+    } else if (what == 2 && below(3) == 0) {
+      live.erase(live.begin() + static_cast<ptrdiff_t>(i));
+    } else if (what == 3) {
+      Pair &pair = live[i];
+      const size_t length = pair.tokens.size() - std::min(pair.tokens.size(), below(40));
+      const bool done = pair.session->truncate(static_cast<int64_t>(length)).ok();
+      ASSERT_TRUE(done || length + 16 < pair.longest) << length << " of " << pair.longest;
+      if (done)
+        pair.tokens.resize(length);
+      if (length == 0)
+        pair.longest = 0;
+      truncated += done;
+    } else {
+      std::vector<int32_t> tokens(1 + below(what == 4 ? 60 : 4));
+      for (int32_t &token : tokens)
+        token = static_cast<int32_t>(below(toy::kVocab));
+      Pair &pair = live[i];
+      const bool fits = pair.tokens.size() + tokens.size() <= 200;
+      ASSERT_EQ(pair.session->append(tokens).ok(), fits);
+      if (fits)
+        pair.tokens.insert(pair.tokens.end(), tokens.begin(), tokens.end());
+      pair.longest = std::max(pair.longest, pair.tokens.size());
+      if (!pair.session->logits().empty())
+        expect_last(*pair.session);
+    }
+    if (HasFailure())
+      return;
+  }
+  EXPECT_GT(truncated, 5);
+  live.clear();
+  EXPECT_EQ(pool->free_pages(), all_pages(*engine));
+}
+
+INSTANTIATE_TEST_SUITE_P(Threads, WindowTest, testing::Values(1u, 3u));
 
 }  // namespace
 }  // namespace mili

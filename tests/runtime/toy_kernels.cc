@@ -17,13 +17,14 @@ KERNEL toy_embed(void *const *args, const Batch *batch, uint64_t begin, uint64_t
       x[t * kWidth + i] = table[batch->token_ids[t] * kWidth + i] + position_term(batch->positions[t], i);
 }
 
-// args: x, state. A tile is a token.
-KERNEL toy_append(void *const *args, const Batch *batch, uint64_t begin, uint64_t end, void *) {
+// args: x, state of page table `page_table`. A tile is a token.
+static void append(void *const *args, const Batch *batch, uint64_t begin, uint64_t end, int page_table) {
   const float *x = static_cast<const float *>(args[0]);
   float *pool = static_cast<float *>(args[1]);
   for (uint64_t t = begin; t < end; ++t) {
     const int64_t position = batch->positions[t];
-    const int32_t page = batch->page_table[batch->segments[t] * batch->pages_per_sequence + position / 64];
+    const int64_t line = page_table * batch->sequences + batch->segments[t];
+    const int32_t page = batch->page_table[line * batch->pages_per_sequence + position / 64];
     for (int i = 0; i < kWidth; ++i) {
       const int head = i / kHeadWidth, column = i % kHeadWidth;
       float *k = pool + ((int64_t(page) * 2 * kHeads + head) * 64 + position % 64) * kHeadWidth;
@@ -32,21 +33,29 @@ KERNEL toy_append(void *const *args, const Batch *batch, uint64_t begin, uint64_
     }
   }
 }
+KERNEL toy_append(void *const *args, const Batch *batch, uint64_t begin, uint64_t end, void *) {
+  append(args, batch, begin, end, 0);
+}
+KERNEL toy_append_window(void *const *args, const Batch *batch, uint64_t begin, uint64_t end, void *) {
+  append(args, batch, begin, end, 1);
+}
 
 // args: x, state, out y [T][width]. A tile is a token. Scratch holds one row.
-KERNEL toy_attend(void *const *args, const Batch *batch, uint64_t begin, uint64_t end, void *scratch) {
+static void attend(void *const *args, const Batch *batch, uint64_t begin, uint64_t end, void *scratch, int page_table,
+                   int window) {
   const float *x = static_cast<const float *>(args[0]);
   const float *pool = static_cast<const float *>(args[1]);
   float *y = static_cast<float *>(args[2]);
   float *row = static_cast<float *>(scratch);
   for (uint64_t t = begin; t < end; ++t) {
-    const int32_t segment = batch->segments[t];
+    const int64_t line = page_table * batch->sequences + batch->segments[t];
+    const int64_t first = window && batch->positions[t] >= window ? batch->positions[t] - window + 1 : 0;
     for (int head = 0; head < kHeads; ++head) {
       float sum = 0;
       for (int i = 0; i < kHeadWidth; ++i)
         row[i] = 0;
-      for (int64_t p = 0; p <= batch->positions[t]; ++p) {
-        const int32_t page = batch->page_table[segment * batch->pages_per_sequence + p / 64];
+      for (int64_t p = first; p <= batch->positions[t]; ++p) {
+        const int32_t page = batch->page_table[line * batch->pages_per_sequence + p / 64];
         const float *k = pool + ((int64_t(page) * 2 * kHeads + head) * 64 + p % 64) * kHeadWidth;
         const float *v = k + kHeads * 64 * kHeadWidth;
         float dot = 0;
@@ -61,6 +70,12 @@ KERNEL toy_attend(void *const *args, const Batch *batch, uint64_t begin, uint64_
         y[t * kWidth + head * kHeadWidth + i] = row[i] / sum;
     }
   }
+}
+KERNEL toy_attend(void *const *args, const Batch *batch, uint64_t begin, uint64_t end, void *scratch) {
+  attend(args, batch, begin, end, scratch, 0, 0);
+}
+KERNEL toy_attend_window(void *const *args, const Batch *batch, uint64_t begin, uint64_t end, void *scratch) {
+  attend(args, batch, begin, end, scratch, 1, kToyWindow);
 }
 
 // args: y, weight E, out logits [R][vocab]. A tile is a row.

@@ -9,6 +9,7 @@ inline constexpr int kVocab = 37;
 inline constexpr int kHeads = 2;
 inline constexpr int kHeadWidth = 4;
 inline constexpr int kWidth = kHeads * kHeadWidth;
+inline constexpr int kToyWindow = 40;  // tokens, of the toy model with a window
 
 // What a position adds to feature i; different for each position below 1000.
 inline float position_term(int64_t position, int i) {

@@ -13,7 +13,7 @@
 
 namespace mili::toy {
 
-ToyPlan toy_plan() {
+ToyPlan toy_plan(bool windowed) {
   ToyPlan toy;
   for (int i = 0; i < kVocab * kWidth; ++i)
     toy.table.push_back(std::sin(0.37f * static_cast<float>(i)) * 0.8f);
@@ -22,9 +22,21 @@ ToyPlan toy_plan() {
   const uint64_t page = (kHeadWidth + kHeadWidth) * kHeads * 64 * sizeof(float);
   toy.states = {{"layers.0.kv", plan::StateKind::PagedKv, kHeads, kHeadWidth, kHeadWidth, plan::Dtype::F32, page, 0}};
   toy.kernels = {{"toy_embed", 0}, {"toy_append", 0}, {"toy_attend", 100}, {"toy_logits", 0}};
+  uint64_t pages = toy.kv_pages;
+  if (windowed) {
+    toy.window = kToyWindow;
+    toy.states.push_back(toy.states[0]);
+    toy.states[1].name = "layers.1.kv";
+    toy.states[1].window = kToyWindow;
+    toy.kernels[1].symbol = "toy_append_window";
+    toy.kernels[2].symbol = "toy_attend_window";
+    pages = toy.requests * 2 + 1;  // a window and the largest step, 55 positions, touch 2 pages at most
+    toy.kv_pages += pages;
+  }
+  const uint32_t used = windowed ? 1 : 0;
   const plan::Arg weight(plan::ArgKind::Weight, plan::Access::Read, 0, 0, table_bytes);
-  const plan::Arg append(plan::ArgKind::State, plan::Access::ReadWrite, 0, 0, page * toy.kv_pages);
-  const plan::Arg state(plan::ArgKind::State, plan::Access::Read, 0, 0, page * toy.kv_pages);
+  const plan::Arg append(plan::ArgKind::State, plan::Access::ReadWrite, used, 0, page * pages);
+  const plan::Arg state(plan::ArgKind::State, plan::Access::Read, used, 0, page * pages);
   const uint32_t bounds[][3] = {{1, 1, 1}, {4, 3, 4}, {16, 3, 4}};
   for (auto [tokens, sequences, rows] : bounds) {
     const uint64_t activation = (tokens * kWidth * sizeof(float) + 255) / 256 * 256;
@@ -53,8 +65,9 @@ ToyPlan toy_plan() {
            1}}});
   }
   toy.variants = {{"baseline", {}, 0}, {"imaginary", {"no_such_feature"}, 0}};
-  MemoryInputs inputs{toy.requests, toy.context,   table_bytes, {{true, kHeads, kHeadWidth, kHeadWidth, 4, 0}},
-                      {},           {0, 0, 100, 0}};
+  MemoryInputs inputs{toy.requests, toy.context, table_bytes, {}, {}, {0, 0, 100, 0}};
+  for (const ToyState &state : toy.states)
+    inputs.states.push_back({true, kHeads, kHeadWidth, kHeadWidth, 4, 0, state.window});
   for (const ToyBucket &bucket : toy.buckets)
     inputs.buckets.push_back({bucket.tokens, bucket.sequences, bucket.logit_rows, bucket.arena_bytes});
   auto memory = plan_memory(inputs);
@@ -88,8 +101,8 @@ std::vector<std::byte> ToyPlan::meta() const {
                                                       w.format.c_str(), w.layout.c_str()));
   std::vector<flatbuffers::Offset<plan::State>> state_records;
   for (const ToyState &s : states)
-    state_records.push_back(
-        plan::CreateStateDirect(b, s.name.c_str(), s.kind, s.heads, s.k, s.v, s.elem, 0, s.page_bytes, s.slot_bytes));
+    state_records.push_back(plan::CreateStateDirect(b, s.name.c_str(), s.kind, s.heads, s.k, s.v, s.elem, s.window,
+                                                    s.page_bytes, s.slot_bytes));
   std::vector<flatbuffers::Offset<plan::Kernel>> kernel_records;
   const std::vector<plan::CudaLaunch> launch{plan::CudaLaunch(80, 32, 0, 0)};
   for (const ToyKernel &k : kernels)
@@ -206,7 +219,7 @@ std::vector<float> reference_logits(const ToyPlan &plan, std::span<const int32_t
     std::vector<double> y(kWidth);
     for (int head = 0; head < kHeads; ++head) {
       double sum = 0;
-      for (size_t p = 0; p <= t; ++p) {
+      for (size_t p = plan.window && t >= plan.window ? t - plan.window + 1 : 0; p <= t; ++p) {
         double dot = 0;
         for (int i = head * kHeadWidth; i < (head + 1) * kHeadWidth; ++i)
           dot += x[t][static_cast<size_t>(i)] * x[p][static_cast<size_t>(i)];

@@ -23,6 +23,7 @@ struct ToyState {
   uint32_t heads, k, v;
   plan::Dtype elem;
   uint64_t page_bytes, slot_bytes;
+  uint32_t window = 0;
 };
 struct ToyLaunch {
   uint32_t kernel;
@@ -48,6 +49,7 @@ struct ToyVariant {
 
 struct ToyPlan {
   uint32_t vocab = 37, requests = 3, context = 200, kv_pages = 13, ranks = 1;
+  uint32_t window = 0;  // what the model attends to; 0: everything before
   int32_t bos = 1;
   std::vector<int32_t> eos{2};
   float top_p = 1;
@@ -76,8 +78,9 @@ struct ToyPlan {
 // The same shape with the device suite's kernels as CUDA source; no model runs on it.
 ToyPlan toy_cuda_plan();
 
-// A valid plan. Buckets (tokens, sequences, rows): (1,1,1), (4,3,4), (16,3,4).
-ToyPlan toy_plan();
+// A valid plan. Buckets (tokens, sequences, rows): (1,1,1), (4,3,4), (16,3,4). With `windowed` the model attends to
+// kToyWindow tokens; its state is the second then, after one without a window.
+ToyPlan toy_plan(bool windowed = false);
 
 // A path in the test's own temporary folder.
 std::string temporary_path(const std::string &name);

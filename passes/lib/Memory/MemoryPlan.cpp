@@ -345,6 +345,7 @@ LogicalResult MemoryPlan::emitMemory(ArrayRef<BucketPlan> plans) {
       size.k = kv.getK();
       size.v = kv.getV();
       size.elem_bytes = kv.getElementType().getWidth() / 8;
+      size.window = kv.getWindow();
     } else {
       size.paged = false;
       size.slot_bytes = cast<RecurrentType>(state.getType()).getSlotBytes();
@@ -380,6 +381,13 @@ LogicalResult MemoryPlan::emitMemory(ArrayRef<BucketPlan> plans) {
   set("worker_scratch", figures->worker_scratch);
   set("counters", figures->counters);
   set("kv_pages", figures->kv_pages);
+  SmallVector<Attribute> tables;
+  for (const ::mili::PageTable &table : figures->page_tables)
+    tables.push_back(builder.getDictionaryAttr(
+        {builder.getNamedAttr("window", builder.getI64IntegerAttr(static_cast<int64_t>(table.window))),
+         builder.getNamedAttr("ring", builder.getI64IntegerAttr(static_cast<int64_t>(table.ring))),
+         builder.getNamedAttr("pages", builder.getI64IntegerAttr(static_cast<int64_t>(table.pages)))}));
+  list.set("page_tables", builder.getArrayAttr(tables));
   set("requests", inputs.requests);
   set("context", inputs.context);
   module->setAttr(plan::MiliPlanDialect::getMemoryAttrName(), list.getDictionary(&getContext()));

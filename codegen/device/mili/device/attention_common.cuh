@@ -4,6 +4,7 @@
 // A Config of either kernel has these constants (head_dim D is a multiple of 16, at most 256):
 //
 //   static constexpr int kHeads, kKvHeads, kHeadDim;  // query head h reads KV head h / (kHeads / kKvHeads)
+//   static constexpr int kPageTable;                  // which of the batch's page tables the pool goes by
 //   static constexpr int kWindow;                     // keys that a token sees, itself included; 0: all before it
 //   static constexpr bool kSparse;                    // it sees the blocks of pattern() only, with kWindow 0
 //   static MILI_CONSTEXPR mili_attention::BlockPattern pattern();  // kSparse only

@@ -170,7 +170,7 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
   const int end = split == last_split ? key_end : (split + 1) * Config::kChunk;
   const unsigned thread = threadIdx.x, lane = thread % kWarpSize;
   const int warp = static_cast<int>(thread / kWarpSize);
-  const int32_t *pages = batch->page_table + queries.sequence * batch->pages_per_sequence;
+  const int32_t *pages = pages_of(batch, Config::kPageTable, queries.sequence);
   const int first_slice = begin / kSliceKeys + warp;
   const int slices = max(0, ((end + kSliceKeys - 1) / kSliceKeys - first_slice + kWarps - 1) / kWarps);
 

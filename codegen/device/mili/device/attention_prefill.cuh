@@ -75,7 +75,7 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
   const unsigned thread = threadIdx.x, lane = thread % kWarpSize, warp = thread / kWarpSize;
   const int32_t *positions = batch->positions + queries.first;
   const int first_position = positions[0], last_position = positions[queries.tokens - 1];
-  const int32_t *pages = batch->page_table + queries.sequence * batch->pages_per_sequence;
+  const int32_t *pages = pages_of(batch, Config::kPageTable, queries.sequence);
 
   // Key steps [begin, end): all that any row of the tile sees. Of a sparse mask, steps of the walk over its blocks.
   constexpr int kSteps = kPageTokens / kKeys;
@@ -172,9 +172,7 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
     __syncthreads();  // this step's keys and values are in for all; the other buffer is read by none
     if (step + 1 < end) {
       copy_step(step + 1, next_page, buffer ^ 1, row_positions[Tile::kRows - 1]);
-      next_page =
-          batch->page_table[tile_facts[3] * batch->pages_per_sequence +
-                            key_step(min(step + 2, end - 1)) * kKeys / kPageTokens];
+      next_page = pages_of(batch, Config::kPageTable, tile_facts[3])[key_step(min(step + 2, end - 1)) * kKeys / kPageTokens];
     }
     copy_async_commit();
 

@@ -5,6 +5,8 @@
 #ifndef MILI_DEVICE_BATCH_CUH
 #define MILI_DEVICE_BATCH_CUH
 
+#include "mili/device/common.cuh"
+
 namespace mili {
 
 using int32_t = int;
@@ -27,6 +29,11 @@ struct Batch {
 #include "mili/runtime/batch_fields.def"
 };
 
-} // namespace mili
+/// The pages of sequence `segment` in the plan's page table `table`, one for each 64 positions.
+MILI_DEVICE const int32_t *pages_of(const Batch *batch, int table, int segment) {
+  return batch->page_table + (table * batch->sequences + segment) * batch->pages_per_sequence;
+}
 
-#endif // MILI_DEVICE_BATCH_CUH
+}  // namespace mili
+
+#endif  // MILI_DEVICE_BATCH_CUH

@@ -164,20 +164,20 @@ MILI_DEVICE void rope_head(const Team &team, float *row, const float *frequencie
 }
 
 // Where position `position` of sequence `segment` lies in a pool [page][K,V][head][64][width]: its row for head 0.
-template <int kHeads, int kKeyWidth, int kValueWidth, bool kValue>
+template <int kPageTable, int kHeads, int kKeyWidth, int kValueWidth, bool kValue>
 MILI_DEVICE bf16 *pool_row(const Batch *batch, bf16 *pool, int64_t token) {
   const int position = batch->positions[token], segment = batch->segments[token];
-  const int64_t page = batch->page_table[segment * batch->pages_per_sequence + position / kPageTokens];
+  const int64_t page = pages_of(batch, kPageTable, segment)[position / kPageTokens];
   constexpr int64_t kPage = static_cast<int64_t>(kHeads) * kPageTokens * (kKeyWidth + kValueWidth);
   return pool + page * kPage + (kValue ? static_cast<int64_t>(kHeads) * kPageTokens * kKeyWidth : 0) +
          static_cast<int64_t>(position % kPageTokens) * (kValue ? kValueWidth : kKeyWidth);
 }
 
 // Appends a row of keys or values, all heads.
-template <int kHeads, int kKeyWidth, int kValueWidth, bool kValue, class Team>
+template <int kPageTable, int kHeads, int kKeyWidth, int kValueWidth, bool kValue, class Team>
 MILI_DEVICE void append_row(const Team &team, const Batch *batch, bf16 *pool, int64_t token, const float *from) {
   constexpr int kWidth = kValue ? kValueWidth : kKeyWidth;
-  bf16 *to = pool_row<kHeads, kKeyWidth, kValueWidth, kValue>(batch, pool, token);
+  bf16 *to = pool_row<kPageTable, kHeads, kKeyWidth, kValueWidth, kValue>(batch, pool, token);
   if constexpr (kWidth % 8 == 0) {
     for (int i = team.rank() * 8; i < kHeads * kWidth; i += Team::kThreads * 8) {
       float v[8];

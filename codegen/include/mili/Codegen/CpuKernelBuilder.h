@@ -61,6 +61,8 @@ public:
   Value batchCount(StringRef name);
   /// The address of a table of the batch ("positions").
   Value batchTable(StringRef name);
+  /// The entry of the batch's page_table where the pages of sequence `segment` begin, in the plan's table `table`.
+  Value pageTableLine(int64_t table, Value segment);
   /// table[index] of an i32 table, as i64.
   Value tableEntry(Value table, Value index);
 

@@ -27,6 +27,15 @@ bool isDeterministic(Operation *op);
 /// number of groups.
 bool isOnWantedRows(GroupOp group);
 
+/// The page table of a state, as memory planning left it on the module around `op` (see PageTable of
+/// mili/runtime/memory.h): its place among the plan's tables, and the pages of each of its states. The first one, without
+/// pages, before memory planning.
+struct PageTableRef {
+  int64_t index = 0;
+  int64_t pages = 0;
+};
+PageTableRef pageTableOf(Operation *op, KvType type);
+
 /// What a template needs of the plan for one group.
 struct GroupPlan {
   /// Launches in order; a barrier separates them.

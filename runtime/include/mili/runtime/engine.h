@@ -47,11 +47,16 @@ struct DecodeParams {
   std::vector<int32_t> stop_tokens = {};
 };
 
+// A sequence's pages in one page table, in order; of a ring, the page of block b is entry b % ring.
+using PageList = std::vector<int32_t>;
+
 // What one sequence contributes to a step.
 struct StepSequence {
   std::span<const int32_t> tokens;  // at least one
   int64_t position = 0;             // of tokens[0] in its sequence; positions before it are in the pages
-  std::span<const int32_t> pages;   // pages_for(position + tokens.size()) of them or more; entries in 1..kv_pages-1
+  // For each of the plan's page tables: min(ring, pages_for(position + tokens.size())) of them or more, entries in
+  // 1..pages-1 (see PageTable).
+  std::span<const PageList> pages;
   LogitRows logits = LogitRows::kLast;
   DecodeParams sampling = {};  // for Engine::decode
 };
@@ -105,7 +110,7 @@ public:
   int64_t vocab() const;
   int64_t context() const;   // tokens a sequence can have
   int64_t requests() const;  // sequences that can be live at once
-  int64_t kv_pages() const;  // page 0, scratch, included
+  std::span<const PageTable> page_tables() const;
   std::span<const BucketBounds> buckets() const;
   // Largest bounds over the buckets: no step can have more of each.
   const BucketBounds &largest() const;
@@ -122,13 +127,15 @@ public:
   bool can_decode() const;
   // `steps` steps of one token for each sequence: the token given, then what the device sampled, fed back there. The
   // host only reads along, at most kDecodeLag steps behind; so many surplus steps may have run when the sink ends the
-  // decoding, or when all sequences have met a stop token, which ends it too. `pages` must hold all the positions. Errors as step(); Unimplemented where !can_decode().
+  // decoding, or when all sequences have met a stop token, which ends it too. `pages` must hold all the positions.
+  // Errors as step(); Unimplemented where !can_decode().
   static constexpr int64_t kDecodeLag = 8;
   Status decode(std::span<const StepSequence> sequences, int64_t steps, const TokenSink &sink);
 
   // For state pools: the same page in every paged state.
-  Status copy_page(int32_t to, int32_t from);
-  Status clear_page(int32_t page);
+  // Of page table `table`, in all its states.
+  Status copy_page(size_t table, int32_t to, int32_t from);
+  Status clear_page(size_t table, int32_t page);
 
   // Times every launch of the following steps (which makes them a little slower); false ends it and forgets.
   void set_profiling(bool on);

@@ -64,15 +64,16 @@ public:
   // ResourceExhausted where the plan's requests are all in use.
   StatusOr<std::unique_ptr<Session>> create_session();
   int64_t live_sessions() const;
-  int64_t free_pages() const;
+  int64_t free_pages() const;  // of all page tables
 
   // One flattened step over distinct sessions. It must fit a bucket; nothing has changed where it fails before it runs.
   // Rows of the output: each item's rows in order. A session that asked for logits can be sampled afterwards.
   StatusOr<StepOutput> step(std::span<const SessionStep> items);
 
   // Feeds `tokens` (one for each session) and then what the device samples, `steps` times in all: Engine::decode on
-  // sessions. Afterwards each session holds the tokens that were fed in the steps that the sink saw; the last token that
-  // the sink was given of a session is not appended. `sampling` goes by session and may be empty (greedy, no stop token).
+  // sessions. Afterwards each session holds the tokens that were fed in the steps that the sink saw; the last token
+  // that the sink was given of a session is not appended. `sampling` goes by session and may be empty (greedy, no stop
+  // token).
   Status decode(std::span<Session *const> sessions, std::span<const int32_t> tokens, int64_t steps,
                 std::span<const DecodeParams> sampling, const TokenSink &sink);
 
@@ -102,7 +103,10 @@ public:
   // f32 [vocab] of the last token, empty where none were computed. Valid until the next step of the pool.
   std::span<const float> logits() const;
 
-  // Forgets all tokens from `length` on. The logits are gone unless nothing was forgotten.
+  // Forgets all tokens from `length` on. The logits are gone unless nothing was forgotten. Layers with a window keep
+  // only what it shows, and what the largest step may write beyond it: FailedPrecondition, and nothing has changed,
+  // where a window at `length` reaches back further. What can always be forgotten: as many tokens as the largest step
+  // has, of the most that the session had since it was empty; and all.
   Status truncate(int64_t length);
   // A second session with the same tokens, state and logits. ResourceExhausted as create_session().
   StatusOr<std::unique_ptr<Session>> fork();
