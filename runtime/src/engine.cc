@@ -3,9 +3,11 @@
 #include "mili/schema/plan_generated.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <numeric>
 #include <tuple>
+#include <utility>
 
 namespace mili {
 namespace {
@@ -18,6 +20,18 @@ std::string num(int64_t value) {
 struct Pool {
   DeviceAddress base = nullptr;
   uint64_t page_bytes = 0;
+};
+
+// Seconds since the last call, or since it was made.
+class Stopwatch {
+public:
+  double lap() {
+    const auto before = std::exchange(last_, std::chrono::steady_clock::now());
+    return std::chrono::duration<double>(last_ - before).count();
+  }
+
+private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
 struct EngineBucket {
@@ -60,6 +74,7 @@ struct Engine::Impl {
   int64_t vocab = 0;
   bool profiling = false;
   uint64_t allocations_at_load = 0;
+  LoadTimes times;
 
   explicit Impl(Plan moved) : plan(std::move(moved)) {}
 
@@ -114,7 +129,9 @@ Status Engine::Impl::allocate() {
 }
 
 Status Engine::Impl::prepare(const plan::Function &function, const Progress &progress) {
+  Stopwatch watch;
   MILI_ASSIGN_OR_RETURN(DeviceAddress weights, device->load_weights(plan, progress));
+  times.weights = watch.lap();
   const plan::Plan &meta = plan.meta();
   for (const plan::Bucket *record : *function.buckets()) {
     std::vector<Launch> launches;
@@ -178,6 +195,7 @@ Status Engine::Impl::prepare(const plan::Function &function, const Progress &pro
       sampled_at.push_back(std::move(event));
     }
   }
+  times.buckets = watch.lap();
   return ok_status();
 }
 
@@ -202,15 +220,16 @@ Engine::~Engine() {
 
 StatusOr<std::unique_ptr<Engine>> Engine::load(Plan plan, const EngineOptions &options) {
   const std::string target = plan.meta().target()->name()->str();
-  if (target == "cuda") {
-    MILI_ASSIGN_OR_RETURN(auto device, create_cuda_device(options.cuda));
-    return load(std::move(plan), std::move(device), options);
-  }
-  if (target != "cpu")
+  if (target != "cpu" && target != "cuda")
     return unavailable(plan.path() + ": compiled for target \"" + target +
                        "\", this runtime has the devices \"cpu\" and \"cuda\"; compile with --target cpu or cuda");
-  MILI_ASSIGN_OR_RETURN(auto device, create_cpu_device(options.cpu));
-  return load(std::move(plan), std::move(device), options);
+  Stopwatch watch;
+  MILI_ASSIGN_OR_RETURN(auto device,
+                        target == "cuda" ? create_cuda_device(options.cuda) : create_cpu_device(options.cpu));
+  const double seconds = watch.lap();
+  MILI_ASSIGN_OR_RETURN(auto engine, load(std::move(plan), std::move(device), options));
+  engine->impl_->times.device = seconds;
+  return engine;
 }
 
 StatusOr<std::unique_ptr<Engine>> Engine::load(Plan plan, std::unique_ptr<Device> device,
@@ -231,8 +250,11 @@ StatusOr<std::unique_ptr<Engine>> Engine::load(Plan plan, std::unique_ptr<Device
   impl->vocab = impl->plan.meta().model()->vocab();
   std::unique_ptr<Engine> engine(new Engine(std::move(impl)));
   Impl &self = *engine->impl_;
+  Stopwatch watch;
   MILI_ASSIGN_OR_RETURN(self.module, self.device->load_module(self.plan));
+  self.times.kernels = watch.lap();
   MILI_RETURN_IF_ERROR(self.allocate());
+  self.times.memory = watch.lap();
   MILI_RETURN_IF_ERROR(self.prepare(*function, options.progress));
   self.allocations_at_load = self.device->allocation_count();
   return engine;
@@ -246,6 +268,9 @@ Device &Engine::device() {
 }
 const Module &Engine::module() const {
   return *impl_->module;
+}
+const LoadTimes &Engine::load_times() const {
+  return impl_->times;
 }
 int64_t Engine::vocab() const {
   return impl_->vocab;

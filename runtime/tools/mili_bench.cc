@@ -240,6 +240,7 @@ int main(int argc, char **argv) {
   StatusOr<Plan> plan = Plan::open(plan_path);
   if (!plan.ok())
     return tools::fail(kTool, plan.status());
+  const double plan_seconds = now() - start;
   EngineOptions options;
   options.cpu.threads = threads;
   options.cuda = cuda;
@@ -334,12 +335,20 @@ int main(int argc, char **argv) {
   };
   const uint64_t total_memory = (*engine)->device().total_memory();
   const uint64_t driver_bytes = total_memory > free_after + allocated ? total_memory - free_after - allocated : 0;
+  const LoadTimes &load = (*engine)->load_times();
   if (format == "json") {
     nlohmann::json out = {{"model", model},
                           {"device", device},
                           {"variant", (*engine)->module().variant()},
                           {"threads", workers},
                           {"load_seconds", load_seconds},
+                          {"load",
+                           {{"plan", plan_seconds},
+                            {"device", load.device},
+                            {"kernels", load.kernels},
+                            {"memory", load.memory},
+                            {"weights", load.weights},
+                            {"buckets", load.buckets}}},
                           {"kernels",
                            {{"units", kernels.kernels},
                             {"from_plan", kernels.from_plan},
@@ -374,7 +383,9 @@ int main(int argc, char **argv) {
     if (ceilings.bf16_flops_per_second > 0)
       fmt::print(", products bf16 {:.0f}, fp8 {:.0f} TFLOP/s", ceilings.bf16_flops_per_second / 1e12,
                  ceilings.fp8_flops_per_second / 1e12);
-    fmt::print(", loaded in {:.2f} s", load_seconds);
+    fmt::print(", loaded in {:.2f} s: plan {:.3f}, device {:.3f}, kernels {:.3f}, memory {:.3f}, weights {:.3f}, "
+               "buckets {:.3f}",
+               load_seconds, plan_seconds, load.device, load.kernels, load.memory, load.weights, load.buckets);
     if (kernels.kernels)
       fmt::print(" ({} kernels: {} from the plan, {} from the cache, {} compiled, in {:.2f} s, {:.1f} CPU s)",
                  kernels.kernels, kernels.from_plan, kernels.from_cache, kernels.compiled, kernels.wall_seconds,

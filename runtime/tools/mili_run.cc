@@ -74,8 +74,9 @@ private:
   std::optional<Tokenizer> tokenizer_;
   std::optional<ChatTemplate> template_;
   std::vector<int32_t> stop_;
-  double load_seconds_ = 0;
-  std::string text_;  // of the last generate_text
+  double load_seconds_ = 0;  // until a prompt can be taken
+  double plan_seconds_ = 0;  // of them for opening and checking the plan
+  std::string text_;         // of the last generate_text
 };
 
 Status Runner::load() {
@@ -98,13 +99,13 @@ Status Runner::load() {
     if (!options_.target.empty())
       add("--target", options_.target == "cuda" ? "cuda:source" : options_.target);
     MILI_ASSIGN_OR_RETURN(path, tools::compile_cached(request));
-  } else if (options_.requests || options_.context || !options_.activation_dtype.empty() ||
-             !options_.target.empty()) {
+  } else if (options_.requests || options_.context || !options_.activation_dtype.empty() || !options_.target.empty()) {
     return invalid_argument(
         path + " is a plan: --target, --requests, --context and --activation-dtype were fixed when it was compiled");
   }
   const double start = now();
   MILI_ASSIGN_OR_RETURN(Plan plan, Plan::open(path));
+  plan_seconds_ = now() - start;
   EngineOptions engine_options;
   engine_options.cpu.threads = options_.threads;
   engine_options.cuda.device = options_.device;
@@ -233,6 +234,13 @@ void Runner::print_timings(const GenerateTimings &t) const {
   fmt::print(stderr, "\nload {:.2f} s; prompt {} tokens in {:.3f} s ({:.1f}/s); generated {} in {:.3f} s ({:.1f}/s)\n",
              load_seconds_, t.prompt_tokens, t.prefill_seconds, rate(t.prompt_tokens, t.prefill_seconds),
              t.generated_tokens, t.decode_seconds, rate(t.generated_tokens, t.decode_seconds));
+  const LoadTimes &l = engine_->load_times();
+  fmt::print(stderr,
+             "first token after {:.3f} s: plan {:.3f}, device {:.3f}, kernels {:.3f}, memory {:.3f}, weights {:.3f}, "
+             "buckets {:.3f}, text {:.3f}, prompt {:.3f}\n",
+             load_seconds_ + t.prefill_seconds, plan_seconds_, l.device, l.kernels, l.memory, l.weights, l.buckets,
+             load_seconds_ - plan_seconds_ - l.device - l.kernels - l.memory - l.weights - l.buckets,
+             t.prefill_seconds);
 }
 
 Status Runner::print_profile() {
@@ -246,12 +254,21 @@ Status Runner::run_once() {
   MILI_ASSIGN_OR_RETURN(GenerateResult result, generate_text(prompt, default_limit(prompt.size()), !options_.json));
   const GenerateTimings &t = result.timings;
   if (options_.json) {
+    const LoadTimes &load = engine_->load_times();
     nlohmann::json out = {{"tokens", result.tokens},
                           {"text", text_},
                           {"finish_reason", finish_reason_name(result.finish)},
                           {"prompt_tokens", prompt},
                           {"timings",
                            {{"load_seconds", load_seconds_},
+                            {"first_token_seconds", load_seconds_ + t.prefill_seconds},
+                            {"load",
+                             {{"plan", plan_seconds_},
+                              {"device", load.device},
+                              {"kernels", load.kernels},
+                              {"memory", load.memory},
+                              {"weights", load.weights},
+                              {"buckets", load.buckets}}},
                             {"prefill_seconds", t.prefill_seconds},
                             {"decode_seconds", t.decode_seconds},
                             {"prompt_tokens", t.prompt_tokens},

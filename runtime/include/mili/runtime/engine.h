@@ -93,6 +93,15 @@ struct LaunchProfile {
   uint64_t flops = 0;
 };
 
+// Where the seconds of Engine::load went, in the order of the stages.
+struct LoadTimes {
+  double device = 0;   // opening it: of a GPU, driver and context
+  double kernels = 0;  // loading code, or compiling it
+  double memory = 0;   // arena, KV pools, tables
+  double weights = 0;  // on the device, or mapped
+  double buckets = 0;  // launch lists; of a GPU, graphs
+};
+
 class Engine {
 public:
   // The plan moves in: weights are used where it maps them.
@@ -107,6 +116,7 @@ public:
   const Plan &plan() const;
   Device &device();
   const Module &module() const;
+  const LoadTimes &load_times() const;
   int64_t vocab() const;
   int64_t context() const;   // tokens a sequence can have
   int64_t requests() const;  // sequences that can be live at once
