@@ -2,7 +2,7 @@
 //
 //   nvcc -std=c++17 -O3 --split-compile=0 -gencode=arch=compute_90a,code=sm_90a -I codegen/device -I runtime/include -I ir/include
 //        -o attention_harness tests/device/attention_harness.cu
-//   attention_harness [check | bench]      (default: both); exits non-zero if a check fails
+//   attention_harness [check | bench | patterns]      (default: the first two); exits non-zero if a check fails
 //
 // Error bound: relative L2 error over all outputs at most 1e-2. Inputs are bf16 and exact for the reference; what
 // differs is the weights' rounding to bf16 before the second product (relative 2^-9 each, partly averaged out in the
@@ -11,6 +11,7 @@
 
 #include "mili/device/attention_decode.cuh"
 #include "mili/device/attention_prefill.cuh"
+#include "mili/device/attention_prefill_wgmma.cuh"
 
 #include <cuda_runtime.h>
 
@@ -87,6 +88,39 @@ template <class C, class Source>
 __global__ void __launch_bounds__(mili::PrefillTile<C>::kThreads, mili::PrefillTile<C>::kMinBlocks)
     prefill_kernel(const mili::Batch *batch, Source source, const bf16 *pool, const float *sinks, bf16 *out) {
   mili::attention_prefill<C>(batch, source, pool, sinks, out, blockIdx.x);
+}
+
+/// Heads that the kernel on wgmma runs.
+template <class C>
+constexpr bool kHasWgmma = (C::kHeadDim == 64 || C::kHeadDim == 128) && C::kHeads / C::kKvHeads <= 128;
+
+template <class C>
+__global__ void __launch_bounds__(mili::WgmmaPrefillTile<C>::kThreads, 1)
+    wgmma_prefill_kernel(const mili::Batch *batch, const bf16 *queries, const bf16 *pool, const float *sinks, bf16 *out,
+                         int tiles) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  mili::attention_prefill_wgmma<C>(batch, queries, pool, sinks, out, tiles, blockIdx.x, gridDim.x);
+#endif
+}
+/// Launches it on `tiles` tiles, with a block for each multiprocessor.
+template <class C>
+static void wgmma_prefill(cudaStream_t stream, const mili::Batch *batch, const bf16 *queries, const bf16 *pool,
+                          const float *sinks, bf16 *out, long tiles) {
+  using Tile = mili::WgmmaPrefillTile<C>;
+  static const int multiprocessors = [] {
+    int count;
+    CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, 0));
+    CHECK(cudaFuncSetAttribute(wgmma_prefill_kernel<C>, cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes));
+    return count;
+  }();
+  wgmma_prefill_kernel<C><<<std::min<long>(tiles, multiprocessors), Tile::kThreads, Tile::kSharedBytes, stream>>>(
+      batch, queries, pool, sinks, out, static_cast<int>(tiles));
+}
+/// Whether this device has wgmma.
+static bool has_wgmma() {
+  int major;
+  CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+  return major == 9;
 }
 
 template <class C, class Source>
@@ -391,6 +425,15 @@ static void check() {
     using Computed = ComputedSource<C, false>;
     using Appending = ComputedSource<C, true>;
     prefill(RawSource{device_queries.data}, "prefill");
+    if constexpr (kHasWgmma<C>) {
+      if (has_wgmma()) {
+        using Wgmma = mili::WgmmaPrefillTile<C>;
+        poison();
+        wgmma_prefill<C>(nullptr, step.batch.data, device_queries.data, device_full.data, device_sinks.data, out.data,
+                         Wgmma::query_tile_bound(step.tokens, step.sequences) * C::kKvHeads);
+        finish("prefill on wgmma");
+      }
+    }
     if constexpr (extra == kExtra)
       prefill(Computed{device_queries.data, nullptr, nullptr}, "prefill, computed queries");
 
@@ -545,26 +588,49 @@ struct BenchData {
   }
 };
 
+/// Share of the blocks of keys that a query of a whole context sees, over the queries of a prompt or of its last block.
 template <class C>
-static void bench_prefill(int tokens) {
+static double visible_share(int tokens, bool last) {
+  double seen = 0, all = 0;
+  for (int i = last ? (tokens - 1) / 64 : 0; i <= (tokens - 1) / 64; ++i) {
+    all += i + 1;
+    seen += C::kSparse ? C::pattern().count(i) : C::kWindow ? std::min(i + 1, C::kWindow / 64 + 1) : i + 1;
+  }
+  return seen / all;
+}
+
+/// TFLOP/s count what is visible.
+template <class C>
+static void bench_prefill(int tokens, const char *name = "") {
   using Tile = mili::PrefillTile<C>;
   BenchData data = BenchData::make<C>({{tokens, tokens}});
   const auto kernel = prefill_kernel<C, RawSource>;
   CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes));
   const int sets = static_cast<int>(data.steps.size());
-  const double us = time_launches(sets, tokens > 10000 ? 2 : sets, [&](int i, cudaStream_t stream) {
-    kernel<<<Tile::query_tile_bound(tokens, 1) * C::kKvHeads, Tile::kThreads, Tile::kSharedBytes, stream>>>(
-        data.steps[i]->batch.data, RawSource{data.queries->data + i * data.rows}, data.pool->data, nullptr,
-        data.out->data + i * data.rows);
-  });
-  const double flops = 2.0 * tokens * tokens * C::kHeads * C::kHeadDim;
-  std::printf("prefill %2d/%d x %3d, %5d tokens                 %10.1f us  %6.1f TFLOP/s\n", C::kHeads, C::kKvHeads,
-              C::kHeadDim, tokens, us, flops / us * 1e-6);
+  const double share = visible_share<C>(tokens, false);
+  const double flops = 2.0 * tokens * tokens * C::kHeads * C::kHeadDim * share;
+  const auto report = [&](const char *what, double us) {
+    std::printf("%-7s %2d/%d x %3d, %5d tokens, %5.1f%% seen %-16s %10.1f us  %6.1f TFLOP/s\n", what, C::kHeads,
+                C::kKvHeads, C::kHeadDim, tokens, 100 * share, name, us, flops / us * 1e-6);
+  };
+  report("prefill", time_launches(sets, tokens > 10000 ? 2 : sets, [&](int i, cudaStream_t stream) {
+           kernel<<<Tile::query_tile_bound(tokens, 1) * C::kKvHeads, Tile::kThreads, Tile::kSharedBytes, stream>>>(
+               data.steps[i]->batch.data, RawSource{data.queries->data + i * data.rows}, data.pool->data, nullptr,
+               data.out->data + i * data.rows);
+         }));
+  if constexpr (kHasWgmma<C>) {
+    if (has_wgmma())
+      report("wgmma", time_launches(sets, tokens > 10000 ? 2 : sets, [&](int i, cudaStream_t stream) {
+               wgmma_prefill<C>(stream, data.steps[i]->batch.data, data.queries->data + i * data.rows, data.pool->data,
+                                nullptr, data.out->data + i * data.rows,
+                                mili::WgmmaPrefillTile<C>::query_tile_bound(tokens, 1) * C::kKvHeads);
+             }));
+  }
   data.free();
 }
 
 template <class C>
-static void bench_decode(BenchData &data, int sequences, int keys) {
+static void bench_decode(BenchData &data, int sequences, int keys, const char *name = "") {
   using Tile = mili::DecodeTile<C>;
   const auto kernel = decode_kernel<C, RawSource>;
   CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes));
@@ -577,9 +643,9 @@ static void bench_decode(BenchData &data, int sequences, int keys) {
         data.steps[i]->batch.data, RawSource{data.queries->data + i * data.rows}, data.pool->data, nullptr,
         data.out->data + i * data.rows, partials.data, counters.data);
   });
-  const double bytes = 4.0 * sequences * keys * C::kKvHeads * C::kHeadDim;
-  std::printf("decode  %2d/%d x %3d, %2d x %5d, %3d splits x %5d  %10.1f us  %6.2f TB/s\n", C::kHeads, C::kKvHeads,
-              C::kHeadDim, sequences, keys, C::kSplits, C::kChunk, us, bytes / us * 1e-6);
+  const double share = visible_share<C>(keys, true), bytes = 4.0 * sequences * keys * C::kKvHeads * C::kHeadDim * share;
+  std::printf("decode  %2d/%d x %3d, %2d x %5d, %3d splits x %5d, %5.1f%% seen %-16s %10.1f us  %6.2f TB/s\n", C::kHeads,
+              C::kKvHeads, C::kHeadDim, sequences, keys, C::kSplits, C::kChunk, 100 * share, name, us, bytes / us * 1e-6);
 }
 
 template <int Keys, int... Chunks>
@@ -587,6 +653,24 @@ static void bench_decodes(int sequences) {
   BenchData data =
       BenchData::make<Config<32, 8, 128, 0, 0, false, 1, 64>>(std::vector<Sequence>(sequences, Sequence{1, Keys}));
   (bench_decode<Config<32, 8, 128, 0, 0, false, Keys / Chunks, Chunks>>(data, sequences, Keys), ...);
+  data.free();
+}
+
+/// Masks at 32k tokens beside the dense one: prompts, and decoding with a batch of 32.
+static void bench_patterns() {
+  constexpr int kTokens = 32768;
+  bench_prefill<Config<32, 8, 128, 0, 0, false, 1, 64>>(kTokens, "dense");
+  bench_prefill<Config<32, 8, 128, 4096, 0, false, 1, 64>>(kTokens, "window 4096");
+  bench_prefill<Config<32, 8, 128, 0, 0, false, 1, 64, 16, 0, 16>>(kTokens, "strided 1024");
+  bench_prefill<Config<32, 8, 128, 0, 0, false, 1, 64, 8, 0, 0, 8>>(kTokens, "local + random");
+  bench_prefill<Config<32, 8, 128, 0, 0, false, 1, 64, 3, 2, 0, 3>>(kTokens, "BigBird");
+  using Dense = Config<32, 8, 128, 0, 0, false, 4, 8192>;
+  BenchData data = BenchData::make<Dense>(std::vector<Sequence>(32, Sequence{1, kTokens}));
+  bench_decode<Dense>(data, 32, kTokens, "dense");
+  bench_decode<Config<32, 8, 128, 4096, 0, false, 3, 1408>>(data, 32, kTokens, "window 4096");
+  bench_decode<Config<32, 8, 128, 0, 0, false, 3, 1024, 16, 0, 16>>(data, 32, kTokens, "strided 1024");
+  bench_decode<Config<32, 8, 128, 0, 0, false, 2, 512, 8, 0, 0, 8>>(data, 32, kTokens, "local + random");
+  bench_decode<Config<32, 8, 128, 0, 0, false, 2, 256, 3, 2, 0, 3>>(data, 32, kTokens, "BigBird");
   data.free();
 }
 
@@ -603,12 +687,14 @@ static void bench_all() {
 
 int main(int argc, char **argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
-  if (mode != "bench") {
+  if (mode != "bench" && mode != "patterns") {
     check_all();
     std::printf("%d checks, %d failed, largest relative L2 error %.2e (bound 1e-2)\n", checks, failures, worst);
   }
-  if (mode != "check" && failures == 0)
+  if (mode != "check" && mode != "patterns" && failures == 0)
     bench_all();
+  if (mode == "patterns")
+    bench_patterns();
   return failures == 0 ? 0 : 1;
 }
 
