@@ -244,7 +244,8 @@ void PlanRecords::build(const codegen::PlanTarget &target, ArrayRef<uint32_t> se
     buckets.push_back(
         fbs::CreateBucketDirect(builder, bucket.getSymName().str().c_str(), bounds.getTokens(), bounds.getSequences(),
                                 bounds.getLogitRows(), bucket.getArena(), bucket.getLogits(),
-                                bucket.getSampled() ? static_cast<int64_t>(*bucket.getSampled()) : -1, &launches));
+                                bucket.getSampled() ? static_cast<int64_t>(*bucket.getSampled()) : -1, &launches,
+                                bucket.getLowerBound(), bucket.getNaive()));
   }
   std::vector<flatbuffers::Offset<fbs::Function>> functions = {fbs::CreateFunctionDirect(builder, "forward", &buckets)};
   std::vector<flatbuffers::Offset<fbs::Rank>> ranks = {fbs::CreateRankDirect(builder, &functions)};

@@ -8,6 +8,7 @@
 #include "mili/Frontends/Import.h"
 #include "mili/Frontends/ModelFile.h"
 #include "mili/IR/MiliDialect.h"
+#include "mili/IR/MiliPlan.h"
 #include "mili/Passes/FusionReport.h"
 
 #include "mlir/IR/AsmState.h"
@@ -175,6 +176,27 @@ StatusOr<std::vector<mlir::mili::codegen::CudaCubins>> compileCubins(const mlir:
   return result;
 }
 
+/// The figures that memory planning left on the module.
+MemoryFigures readFigures(ModuleOp module) {
+  auto memory = module->getAttrOfType<DictionaryAttr>(mlir::mili::plan::MiliPlanDialect::getMemoryAttrName());
+  auto figure = [](DictionaryAttr from, StringRef name) {
+    return static_cast<uint64_t>(from.getAs<IntegerAttr>(name).getInt());
+  };
+  MemoryFigures figures;
+  figures.weights = figure(memory, "weights");
+  figures.arena = figure(memory, "arena");
+  figures.kv = figure(memory, "kv");
+  figures.tables = figure(memory, "tables");
+  figures.worker_scratch = figure(memory, "worker_scratch");
+  figures.counters = figure(memory, "counters");
+  figures.kv_pages = figure(memory, "kv_pages");
+  figures.context = figure(memory, "context");
+  figures.pages_per_sequence = pages_for(figures.context);
+  for (auto table : memory.getAs<ArrayAttr>("page_tables").getAsRange<DictionaryAttr>())
+    figures.page_tables.push_back({figure(table, "window"), figure(table, "ring"), figure(table, "pages")});
+  return figures;
+}
+
 std::string printReport(const mlir::mili::FusionReport &report, ExplainFormat format) {
   std::string text;
   llvm::raw_string_ostream os(text);
@@ -242,6 +264,8 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
       return diagnostics.failed(options.model, phase);
     if (phase == Phase::kImport && failed(verify(*module)))
       return diagnostics.failed(options.model, phase);
+    if (phase == Phase::kPlanMemory)
+      result.memory = readFigures(*module);
     if (phase == Phase::kCodegen && cuda) {
       auto program = mlir::mili::codegen::emitCudaProgram(*module);
       if (failed(program))

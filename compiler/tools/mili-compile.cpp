@@ -1,8 +1,10 @@
 // mili-compile: a model file in, a plan out.
-#include "mili/Compiler/Compiler.h"
+#include "mili/Compiler/Fit.h"
+#include "mili/runtime/device.h"
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <chrono>
 #include <cstdio>
@@ -10,7 +12,7 @@
 
 namespace {
 
-constexpr int kFailed = 1, kUsage = 2;
+constexpr int kFailed = 1, kUsage = 2, kDoesNotFit = 3;
 
 // One line that is redrawn, only where a person watches.
 class ProgressLine {
@@ -67,12 +69,87 @@ std::string phase_help() {
   return text;
 }
 
+// --fit: prints the answer; the exit code says it too.
+int answer_fit(const mili::FitRequest &request, bool json) {
+  mili::CompileHooks hooks;
+  hooks.warning = [](std::string_view text) { fmt::print(stderr, "mili-compile: warning: {}\n", text); };
+  const mili::StatusOr<mili::FitReport> answer = mili::fit(request, hooks);
+  if (!answer.ok()) {
+    fmt::print(stderr, "mili-compile: {}\n", answer.status().message());
+    return kFailed;
+  }
+  const mili::MemoryFigures &m = answer->figures;
+  const uint64_t scratch = m.worker_scratch * request.workers;
+  if (json) {
+    nlohmann::json out = {{"fits", answer->fits},
+                          {"budget", request.budget},
+                          {"total", answer->total},
+                          {"requests", answer->requests},
+                          {"context", answer->context},
+                          {"weights", m.weights},
+                          {"kv", m.kv},
+                          {"arena", m.arena},
+                          {"tables", m.tables},
+                          {"counters", m.counters},
+                          {"worker_scratch", scratch},
+                          {"workers", request.workers},
+                          {"driver_reserve", answer->reserve},
+                          {"changes", nlohmann::json::array()}};
+    if (answer->largest_context)
+      out["largest_context"] = *answer->largest_context;
+    if (answer->most_requests)
+      out["most_requests"] = *answer->most_requests;
+    for (const mili::FitChange &change : answer->changes)
+      out["changes"].push_back({{"what", change.what},
+                                {"option", change.option},
+                                {"available", !change.option.empty()},
+                                {"total", change.total},
+                                {"fits", change.fits}});
+    fmt::print("{}\n", out.dump(2));
+    return answer->fits ? 0 : kDoesNotFit;
+  }
+  auto line = [](std::string_view name, uint64_t bytes, std::string_view note = "") {
+    fmt::print("  {:<16}{:>16}  {:>9}{}{}\n", name, bytes, mili::format_bytes(bytes), note.empty() ? "" : "  ", note);
+  };
+  fmt::print("{}, {}: {} request{} of {} tokens\n", request.options.model, request.options.target, answer->requests,
+             answer->requests == 1 ? "" : "s", answer->context);
+  line("weights", m.weights);
+  line("KV cache", m.kv);
+  line("arena", m.arena);
+  line("tables", m.tables + m.counters);
+  if (scratch)
+    line("worker scratch", scratch, fmt::format("{} threads", request.workers));
+  if (answer->reserve)
+    line("driver", answer->reserve, "reserve for context, modules and graphs, which no plan states");
+  line("total", answer->total);
+  const uint64_t difference = answer->fits ? request.budget - answer->total : answer->total - request.budget;
+  fmt::print("{} in {}: {} {}\n", answer->fits ? "fits" : "does not fit", mili::format_bytes(request.budget),
+             mili::format_bytes(difference), answer->fits ? "left" : "short");
+  fmt::print("\n{} in {}:\n", answer->fits ? "most that fits" : "what would fit", mili::format_bytes(request.budget));
+  if (answer->largest_context)
+    fmt::print("  --context {:<10} with {} request{}\n", *answer->largest_context, answer->requests,
+               answer->requests == 1 ? "" : "s");
+  else
+    fmt::print("  no context, with {} requests\n", answer->requests);
+  if (answer->most_requests)
+    fmt::print("  --requests {:<9} with {} tokens each\n", *answer->most_requests, answer->context);
+  else
+    fmt::print("  no request, with {} tokens each\n", answer->context);
+  for (const mili::FitChange &change : answer->changes)
+    fmt::print("  {:<34} {:>16}  {:>9}  {}{}\n", change.what, change.total, mili::format_bytes(change.total),
+               change.fits ? "fits" : "does not fit",
+               change.option.empty() ? "; an estimate, MILI cannot do it yet" : ": " + change.option);
+  return answer->fits ? 0 : kDoesNotFit;
+}
+
 }  // namespace
 
 int main(int argc, char **argv) {
   mili::CompileOptions options;
   std::string compile_to, explain;
-  bool quiet = false, no_merge = false, no_reuse = false;
+  bool quiet = false, no_merge = false, no_reuse = false, json = false;
+  uint64_t budget = 0;
+  uint32_t threads = 0;
 
   CLI::App app{"mili-compile: compiles a transformer model (GGUF file or Hugging Face folder) to a MILI plan"};
   app.footer(kFooter);
@@ -90,8 +167,9 @@ int main(int argc, char **argv) {
   app.add_option("--requests", options.requests, "sequences that can be live at once")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
-  app.add_option("--context", options.context, "tokens per sequence [the model's own, at most 4096]")
-      ->check(CLI::Range(1, 16777216));
+  app.add_option("--context", options.context, "tokens per sequence, e.g. 32k [the model's own, at most 4096]")
+      ->check(CLI::Range(1, 16777216))
+      ->transform(CLI::AsSizeValue(false));
   app.add_option("--prefill-tokens", options.prefill_tokens, "tokens of the largest step [512 on cpu, 2048 on cuda]")
       ->check(CLI::Range(1, 65536));
   app.add_option("--compile-to", compile_to, phase_help())->type_name("PHASE");
@@ -119,6 +197,14 @@ int main(int argc, char **argv) {
   app.add_flag("--no-arena-reuse", no_reuse, "give every intermediate value memory of its own");
   app.add_flag("--deterministic", options.deterministic,
                "a sequence's tokens do not depend on what else runs with it (slower)");
+  app.add_option(
+         "--fit", budget,
+         "build nothing: does the plan fit in BYTES (24G is 24 * 2^30), and if not, what would? Exit code 3: no")
+      ->transform(CLI::AsSizeValue(false))
+      ->type_name("BYTES");
+  app.add_option("--threads", threads, "with --fit for cpu: worker threads of the runtime [as many as it takes here]")
+      ->check(CLI::Range(1, 1024));
+  app.add_flag("--json", json, "with --fit: the answer as a JSON object");
   app.add_flag("-q,--quiet", quiet, "no progress and no summary");
 
   try {
@@ -128,6 +214,12 @@ int main(int argc, char **argv) {
   }
   options.merge_projections = !no_merge;
   options.arena_reuse = !no_reuse;
+  if (app.count("--fit"))
+    return answer_fit({options, budget, threads ? threads : mili::default_cpu_threads()}, json);
+  if (json || threads) {
+    fmt::print(stderr, "mili-compile: {} belongs to --fit\n", json ? "--json" : "--threads");
+    return kUsage;
+  }
   if (app.count("--explain"))
     options.explain = explain == "json" ? mili::ExplainFormat::kJson : mili::ExplainFormat::kTable;
   if (!compile_to.empty()) {

@@ -99,6 +99,7 @@ StatusOr<MemoryFigures> plan_memory(const MemoryInputs &inputs) {
   if (!Checked(inputs.weight_bytes).ok())
     return too_large("the weights");
 
+  figures.context = inputs.context;
   figures.pages_per_sequence = pages_for(inputs.context);
   uint64_t step_tokens = 1;
   for (const BucketSize &bucket : inputs.buckets)

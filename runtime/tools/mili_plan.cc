@@ -132,9 +132,11 @@ int show(const Plan &plan, bool weights, bool launches, bool kernels) {
   for (const plan::Rank *rank : *meta.ranks())
     for (const plan::Function *function : *rank->functions())
       for (const plan::Bucket *bucket : *function->buckets()) {
-        fmt::print("\n{} {}: up to {} tokens, {} sequences, {} rows of logits; {} launches, arena {}\n",
+        fmt::print("\n{} {}: up to {} tokens, {} sequences, {} rows of logits; {} launches, arena {} (bound {}, "
+                   "without reuse {})\n",
                    function->name()->str(), bucket->name()->str(), bucket->tokens(), bucket->sequences(),
-                   bucket->logit_rows(), bucket->launches()->size(), format_bytes(bucket->arena_bytes()));
+                   bucket->logit_rows(), bucket->launches()->size(), format_bytes(bucket->arena_bytes()),
+                   format_bytes(bucket->lower_bound()), format_bytes(bucket->naive()));
         if (!launches) {
           // One line a kernel: how often, and what it moves.
           struct Use {

@@ -7,6 +7,7 @@
 //   mili::Status status = mili::compile_model(options, {});
 #pragma once
 
+#include "mili/runtime/memory.h"
 #include "mili/runtime/status.h"
 
 #include <cstdint>
@@ -78,8 +79,9 @@ struct CompileHooks {
 };
 
 struct CompileResult {
-  std::string ir;       // text of the module when compile_to is before pack
-  std::string explain;  // the report asked for
+  std::optional<MemoryFigures> memory;  // once memory is planned
+  std::string ir;                       // text of the module when compile_to is before pack
+  std::string explain;                  // the report asked for
   uint64_t plan_bytes = 0;
 };
 
