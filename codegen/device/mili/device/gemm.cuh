@@ -150,6 +150,17 @@ MILI_DEVICE bool reduce_splits(float (&acc)[kValues], float *partials, unsigned 
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
+// How wgmma finds a K-major operand in shared memory whose rows of 64 elements (128 bytes) lie in groups of 8 with the
+// 128-byte swizzle.
+MILI_DEVICE uint64_t matrix_descriptor(uint32_t address) {
+  uint64_t descriptor = 0;
+  descriptor |= static_cast<uint64_t>((address & 0x3ffffu) >> 4);
+  descriptor |= static_cast<uint64_t>(1) << 16;           // leading offset: unused with this swizzle
+  descriptor |= static_cast<uint64_t>(1024 >> 4) << 32;   // between groups of 8 rows
+  descriptor |= static_cast<uint64_t>(1) << 62;           // 128-byte swizzle
+  return descriptor;
+}
+
 // Shared memory: ring of stages (1024-byte aligned), turning space of the consumer warps, barriers.
 template <class Config, class Epilogue>
 MILI_DEVICE void gemm_wgmma(const Batch *batch, const TensorMap &weight_map, const TensorMap &input_map,
@@ -181,7 +192,7 @@ MILI_DEVICE void gemm_wgmma(const Batch *batch, const TensorMap &weight_map, con
   // The producer's warps come last, so that consumer warpgroups begin at multiples of 4 warps.
   if (threadIdx.x >= kConsumers) {
     if constexpr (kMoveRegisters)
-      asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+      release_registers<40>();
     if (threadIdx.x == kConsumers) {
       prefetch_map(weight_map);
       prefetch_map(input_map);
@@ -225,7 +236,7 @@ MILI_DEVICE void gemm_wgmma(const Batch *batch, const TensorMap &weight_map, con
   }
 
   if constexpr (kMoveRegisters)
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+    claim_registers<232>();
   await_previous();
   const int warpgroup = threadIdx.x / 128, warp = threadIdx.x / 32;
   float *my_turn = turn + warp * Shape::kTurnFloats;
