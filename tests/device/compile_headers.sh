@@ -47,19 +47,19 @@ static std::string read(const std::string &path) {
 }
 int main(int argc, char **argv) {
   const std::string root = argv[1], device = root + "/codegen/device/";
-  const char *names[] = {"mili/device/common.cuh", "mili/device/batch.cuh", "mili/device/attention_common.cuh",
-                         "mili/device/attention_prefill.cuh", "mili/device/attention_decode.cuh",
-                         "mili/runtime/batch_fields.def", "mili/IR/BlockPattern.h"};
+  const char *names[] = {"mili/device/ptx.cuh", "mili/device/common.cuh", "mili/device/batch.cuh",
+                         "mili/device/attention_common.cuh", "mili/device/attention_prefill.cuh",
+                         "mili/device/attention_decode.cuh", "mili/runtime/batch_fields.def", "mili/IR/BlockPattern.h"};
   std::vector<std::string> texts;
   std::vector<const char *> pointers;
-  for (int i = 0; i < 7; ++i)
-    texts.push_back(read((i < 5 ? device : root + (i < 6 ? "/runtime/include/" : "/ir/include/")) + names[i]));
+  for (int i = 0; i < 8; ++i)
+    texts.push_back(read((i < 6 ? device : root + (i < 7 ? "/runtime/include/" : "/ir/include/")) + names[i]));
   for (const std::string &text : texts)
     pointers.push_back(text.c_str());
   const std::string unit = read(argv[2]);
   for (int i = 3; i < argc; ++i) {
     nvrtcProgram program;
-    nvrtcCreateProgram(&program, unit.c_str(), "unit.cu", 7, pointers.data(), names);
+    nvrtcCreateProgram(&program, unit.c_str(), "unit.cu", 8, pointers.data(), names);
     const std::string arch = std::string("-arch=") + argv[i];
     const char *options[] = {arch.c_str(), "-std=c++17", "-default-device"};
     const nvrtcResult result = nvrtcCompileProgram(program, 3, options);

@@ -296,7 +296,7 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
 
     for (int i = 0; i < slices; ++i) {
       // Keeps the swizzled columns, one exclusive-or each, from being held in registers across slices.
-      asm volatile("" : "+r"(low_pattern), "+r"(key_pattern));
+      forget_values(low_pattern, key_pattern);
       const int key0 = key_of(first_slice + i * kWarps);
       const unsigned keys = advance(2 * i) + key_row * kChunks * 16;
       float scores[2][4] = {};

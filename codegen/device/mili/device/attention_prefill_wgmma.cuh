@@ -7,6 +7,7 @@
 #define MILI_DEVICE_ATTENTION_PREFILL_WGMMA_CUH
 
 #include "mili/device/attention_common.cuh"
+#include "mili/device/descriptor.cuh"
 #include "mili/device/tma.cuh"
 #include "mili/device/wgmma.cuh"
 
@@ -103,7 +104,7 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
   };
 
   if (threadIdx.x >= Tile::kConsumers) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+    release_registers<40>();
     const int thread = static_cast<int>(threadIdx.x) - Tile::kConsumers;
     // The oldest stage whose copies are not announced yet, and how many of them there are.
     int oldest = 0, pending = 0;
@@ -156,7 +157,7 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
     return;
   }
 
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+  claim_registers<232>();
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
   const int own_row = warp * 16 + static_cast<int>(lane) / 4;  // the first of this lane's two rows, 8 apart
   for (int tile = first; tile < tiles; tile += step) {

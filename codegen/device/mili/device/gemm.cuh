@@ -19,6 +19,7 @@
 
 #include "mili/device/product.cuh"
 #include "mili/device/tma.cuh"
+#include "mili/device/descriptor.cuh"
 #include "mili/device/wgmma.cuh"
 
 namespace mili {
@@ -181,7 +182,7 @@ MILI_DEVICE void gemm_wgmma(const Batch *batch, const TensorMap &weight_map, con
   // The producer's warps come last, so that consumer warpgroups begin at multiples of 4 warps.
   if (threadIdx.x >= kConsumers) {
     if constexpr (kMoveRegisters)
-      asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+      release_registers<40>();
     if (threadIdx.x == kConsumers) {
       prefetch_map(weight_map);
       prefetch_map(input_map);
@@ -225,7 +226,7 @@ MILI_DEVICE void gemm_wgmma(const Batch *batch, const TensorMap &weight_map, con
   }
 
   if constexpr (kMoveRegisters)
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+    claim_registers<232>();
   await_previous();
   const int warpgroup = threadIdx.x / 128, warp = threadIdx.x / 32;
   float *my_turn = turn + warp * Shape::kTurnFloats;

@@ -48,11 +48,4 @@ MILI_DEVICE float relu(float x) {
   return x > 0.0f ? x : 0.0f;
 }
 
-MILI_DEVICE void load_matrix_x2(unsigned (&r)[2], unsigned address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
-               : "=r"(r[0]), "=r"(r[1])
-               : "r"(address)
-               : "memory");
-}
-
 }  // namespace mili

@@ -10,20 +10,6 @@
 
 namespace mili {
 
-// Of a K-major operand whose rows of 64 elements (128 bytes) lie in groups of 8 with the 128-byte swizzle.
-MILI_DEVICE uint64_t matrix_descriptor(uint32_t address) {
-  uint64_t descriptor = 0;
-  descriptor |= static_cast<uint64_t>((address & 0x3ffffu) >> 4);
-  descriptor |= static_cast<uint64_t>(1) << 16;           // leading offset: unused with this swizzle
-  descriptor |= static_cast<uint64_t>(1024 >> 4) << 32;   // between groups of 8 rows
-  descriptor |= static_cast<uint64_t>(1) << 62;           // 128-byte swizzle
-  return descriptor;
-}
-// Of the 16 x N operand whose N columns are contiguous: rows of 64 elements (128 bytes) in groups of 8 with the 128-byte
-// swizzle, `bytes` from one 64 columns to the next.
-MILI_DEVICE uint64_t transposed_descriptor(uint32_t address, uint32_t bytes) {
-  return (matrix_descriptor(address) & ~(static_cast<uint64_t>(0x3fff) << 16)) | static_cast<uint64_t>(bytes >> 4) << 16;
-}
 // Makes what this thread wrote to shared memory visible to wgmma and the copy engine.
 MILI_DEVICE void shared_fence() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
@@ -36,6 +22,14 @@ MILI_DEVICE void warpgroup_commit() {
 }
 template <int kPending> MILI_DEVICE void warpgroup_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+// A warpgroup gives up or takes registers, down or up to kCount of each thread; taking waits until they are free.
+template <int kCount> MILI_DEVICE void release_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+template <int kCount> MILI_DEVICE void claim_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
 }
 
 // d = a * b, plus d if `accumulate`; a is 64 x 16, b 16 x kColumns.
