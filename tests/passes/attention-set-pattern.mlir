@@ -1,7 +1,7 @@
 // RUN: mili-opt %s --mili-attention-set-pattern=patterns=window=100 | FileCheck %s --check-prefix=WINDOW
 // RUN: mili-opt %s --mili-attention-set-pattern=patterns=strided=1k | FileCheck %s --check-prefix=STRIDED
 // RUN: mili-opt %s --mili-attention-set-pattern=patterns=local+random | FileCheck %s --check-prefix=RANDOM
-// RUN: mili-opt %s --mili-attention-set-pattern='patterns=bigbird,bigbird=5+seed=3@1' | FileCheck %s --check-prefix=BIGBIRD
+// RUN: mili-opt %s --mili-attention-set-pattern='patterns=bigbird,bigbird=5+seed=3+global=64@1' | FileCheck %s --check-prefix=BIGBIRD
 // RUN: mili-opt %s --mili-attention-set-pattern='patterns=local=128+global=64@0,causal@1' | FileCheck %s --check-prefix=LAYERS
 // RUN: mili-opt %s --mili-attention-set-pattern='patterns=window=64,causal@1' | FileCheck %s --check-prefix=LAST
 // RUN: mili-opt %s --mili-attention-set-pattern | FileCheck %s --check-prefix=NONE
@@ -18,7 +18,7 @@
 // STRIDED-COUNT-2: mask(#mili.block_sparse<local = 1024, stride = 1024>)
 // RANDOM-COUNT-2: mask(#mili.block_sparse<local = 512, random = 8>)
 // BIGBIRD: mask(#mili.block_sparse<local = 192, global = 128, random = 3>)
-// BIGBIRD: mask(#mili.block_sparse<local = 192, global = 128, random = 5, seed = 3>)
+// BIGBIRD: mask(#mili.block_sparse<local = 192, global = 64, random = 5, seed = 3>)
 // LAYERS: mask(#mili.block_sparse<local = 128, global = 64>)
 // LAYERS: mask(#mili.causal)
 

@@ -73,6 +73,7 @@ struct Parser {
       return pattern;
     }
     std::optional<int64_t> window, local, global, stride, random, seed;
+    bool bigbird = false;
     for (StringRef term : llvm::split(text, '+')) {
       auto [name, number] = term.split('=');
       std::optional<int64_t> value;
@@ -101,14 +102,17 @@ struct Parser {
         done = set(seed, std::nullopt);
       else if (name == "bigbird") {
         done = set(random, kBigBirdRandom);
-        local = local.value_or(kBigBirdLocal);
-        global = global.value_or(kBigBirdGlobal);
+        bigbird = true;
       } else {
         return error() << "expected causal, window, strided, local, global, random, bigbird or seed, found \"" << name
                        << "\"";
       }
       if (failed(done))
         return failure();
+    }
+    if (bigbird) {
+      local = local.value_or(kBigBirdLocal);
+      global = global.value_or(kBigBirdGlobal);
     }
     if (window) {
       if (local || global || stride || random || seed)
