@@ -18,7 +18,7 @@ add_library(mili_tool_profile STATIC tools/profile.cc)
 target_link_libraries(mili_tool_profile PUBLIC mili_tool_support mili_core)
 
 foreach(tool run plan bench)
-  add_executable(mili-${tool} tools/mili_${tool}.cc)
+  add_executable(mili-${tool} tools/mili_${tool}.cc $<$<STREQUAL:${tool},plan>:tools/plan_diff.cc>)
   target_link_libraries(mili-${tool} PRIVATE mili_tool_support mili_core)
 endforeach()
 target_link_libraries(mili-run PRIVATE mili_tool_profile mili_text)

@@ -1,4 +1,5 @@
 // mili-plan: looks into plans.
+#include "plan_diff.h"
 #include "tool_support.h"
 
 #include "mili/runtime/memory.h"
@@ -11,6 +12,8 @@
 #include <nlohmann/json.hpp>
 
 #include <map>
+#include <set>
+#include <sstream>
 
 namespace {
 
@@ -182,6 +185,48 @@ int show(const Plan &plan, bool weights, bool launches, bool kernels) {
   return 0;
 }
 
+std::vector<std::string> lines_of(const std::string &text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);)
+    lines.push_back(line);
+  return lines;
+}
+
+// Prints what changed; the exit code is diff's: 0 alike, 1 different.
+int diff(const Plan &before, const Plan &after, const tools::PlanRates &rates, bool json) {
+  const std::vector<tools::PlanChange> changes = tools::diff_plans(before, after, rates);
+  if (json) {
+    nlohmann::json out = nlohmann::json::array();
+    for (const tools::PlanChange &change : changes)
+      out.push_back({{"part", change.part}, {"what", change.what}, {"before", change.before}, {"after", change.after}});
+    fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+    return changes.empty() ? 0 : tools::kFailed;
+  }
+  std::string part;
+  for (const tools::PlanChange &change : changes) {
+    if (change.part != part)
+      fmt::print("{}{}\n", part.empty() ? "" : "\n", change.part);
+    part = change.part;
+    const std::vector<std::string> old = lines_of(change.before), now = lines_of(change.after);
+    if (old.size() <= 1 && now.size() <= 1) {
+      fmt::print("  {}: {} -> {}\n", change.what, change.before.empty() ? "none" : change.before,
+                 change.after.empty() ? "none" : change.after);
+      continue;
+    }
+    // Of texts the lines that only one of them has.
+    fmt::print("  {}: {}\n", change.what, old.empty() ? "new" : now.empty() ? "gone" : "changed");
+    const std::set<std::string> in_old(old.begin(), old.end()), in_now(now.begin(), now.end());
+    for (const std::string &line : old)
+      if (!now.empty() && !in_now.contains(line))
+        fmt::print("    - {}\n", line);
+    for (const std::string &line : now)
+      if (!old.empty() && !in_old.contains(line))
+        fmt::print("    + {}\n", line);
+  }
+  return changes.empty() ? 0 : tools::kFailed;
+}
+
 }  // namespace
 
 int main(int argc, char **argv) {
@@ -189,7 +234,8 @@ int main(int argc, char **argv) {
   app.set_version_flag("--version", "mili-plan " MILI_VERSION);
   app.require_subcommand(1);
   app.footer("Examples:\n  mili-plan show smollm2.mili\n  mili-plan show smollm2.mili --launches --weights\n"
-             "  mili-plan verify smollm2.mili");
+             "  mili-plan verify smollm2.mili\n"
+             "  mili-plan diff before.mili after.mili --read-bandwidth 3350 --flops 800");
   std::string path;
   bool weights = false, launches = false, kernels = false;
   CLI::App *show_command =
@@ -200,6 +246,18 @@ int main(int argc, char **argv) {
   show_command->add_flag("--kernels", kernels, "print the IR that each kernel was made from");
   CLI::App *verify_command = app.add_subcommand("verify", "check structure, sizes and hashes of the whole file");
   verify_command->add_option("PLAN", path, "a plan (.mili)")->required();
+  std::string other;
+  double bandwidth = 0, flops = 0;
+  bool json = false;
+  CLI::App *diff_command = app.add_subcommand(
+      "diff",
+      "what changed from plan A to plan B: groups, kernels, memory, expected work; exit code 1 if anything did");
+  diff_command->add_option("A", path, "a plan (.mili)")->required();
+  diff_command->add_option("B", other, "a plan (.mili)")->required();
+  diff_command->add_option("--read-bandwidth", bandwidth, "GB/s, with --flops: expected times, at these ceilings")
+      ->check(CLI::PositiveNumber);
+  diff_command->add_option("--flops", flops, "TFLOP/s")->check(CLI::PositiveNumber);
+  diff_command->add_flag("--json", json, "the changes as a JSON array");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &e) {
@@ -208,8 +266,19 @@ int main(int argc, char **argv) {
   PlanOptions options;
   options.verify_weights = verify_command->parsed();
   StatusOr<Plan> plan = Plan::open(path, options);
-  if (!plan.ok())
-    return tools::fail(kTool, plan.status());
+  const int failure = diff_command->parsed() ? tools::kUsage : tools::kFailed;
+  if (!plan.ok()) {
+    tools::fail(kTool, plan.status());
+    return failure;
+  }
+  if (diff_command->parsed()) {
+    StatusOr<Plan> second = Plan::open(other, options);
+    if (!second.ok()) {
+      tools::fail(kTool, second.status());
+      return failure;
+    }
+    return diff(*plan, *second, {bandwidth * 1e9, flops * 1e12}, json);
+  }
   if (verify_command->parsed()) {
     fmt::print("{}: ok, {} sections, {}\n", path, plan->sections().size(),
                tools::human_bytes(plan->header().file_size));
