@@ -146,7 +146,12 @@ Facts kernel_facts(const Plan &plan) {
       text += fmt::format("\nsource {:016x}", source->second);
     for (const auto &[arch, need] : resources[name])
       text += "\n" + arch + ": " + need;
-    facts.push_back({name, text});
+    // Kernels of several buckets can be one unit of source.
+    const auto same = std::find_if(facts.begin(), facts.end(), [&](const auto &fact) { return fact.first == name; });
+    if (same == facts.end())
+      facts.push_back({name, text});
+    else
+      same->second += "\n" + text;
   }
   return facts;
 }
@@ -189,6 +194,9 @@ std::vector<PlanChange> diff_plans(const Plan &before, const Plan &after, const 
   for (const auto &[part, facts] : b)
     if (find(a, part) == a.end())
       compare(part, none, facts);
+  // The longest part last.
+  std::stable_partition(changes.begin(), changes.end(),
+                        [](const PlanChange &change) { return change.part != "kernels"; });
   return changes;
 }
 

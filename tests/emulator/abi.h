@@ -1,5 +1,5 @@
-// What an emulated kernel and the emulated driver know of each other. The kernel's side is compiled without any standard
-// header, so nothing is included here.
+// What an emulated kernel and the emulated driver know of each other. The kernel's side is compiled without any
+// standard header, so nothing is included here.
 #pragma once
 
 struct MiliDim3 {
@@ -32,7 +32,8 @@ struct MiliEmulator {
   void (*copy_async)(unsigned to, const void *from, bool valid);
   void (*commit)();
   void (*wait)(int pending);
-  // mbarrier; `bytes` more are expected in the phase. A box arrives when a thread waits for its barrier, or none can run.
+  // mbarrier; `bytes` more are expected in the phase. A box arrives when a thread waits for its barrier, or none can
+  // run.
   void (*barrier_init)(unsigned barrier, unsigned arrivals);
   void (*barrier_arrive)(unsigned barrier, unsigned bytes);
   void (*barrier_wait)(unsigned barrier, unsigned parity);

@@ -1,12 +1,12 @@
-// A CUDA driver without a GPU: the functions of libcuda.so.1 that MILI calls, for one device whose kernels the host runs
-// (machine.h). Everything is done before a call returns, so streams are in order by themselves.
+// A CUDA driver without a GPU: the functions of libcuda.so.1 that MILI calls, for one device whose kernels the host
+// runs (machine.h). Everything is done before a call returns, so streams are in order by themselves.
 //
 //   MILI_EMULATED_ARCH    compute capability, "8.0" if not set
 //   MILI_EMULATED_ORDER   "reverse": blocks, warps and lanes from the last to the first
 //
-// An image is a shared object made by the emulated NVRTC (nvrtc.cc). Device memory is poisoned with NaN, ends where a page
-// without access begins, and what lies before and behind it in its pages is compared after every launch. The first fault
-// stays, as on a GPU; cuGetErrorString tells it.
+// An image is a shared object made by the emulated NVRTC (nvrtc.cc). Device memory is poisoned with NaN, ends where a
+// page without access begins, and what lies before and behind it in its pages is compared after every launch. The first
+// fault stays, as on a GPU; cuGetErrorString tells it.
 #include "image.h"
 #include "machine.h"
 
@@ -19,12 +19,12 @@
 #include <cstring>
 #include <dlfcn.h>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <sys/mman.h>
 #include <thread>
 #include <unistd.h>
-#include <map>
 #include <vector>
 
 namespace mili::cuda {
@@ -71,8 +71,9 @@ struct State {
   std::string fault;
 };
 
+// Never destroyed: programs let go of devices as late as in their own static destructors.
 State &state() {
-  static State state;
+  static State &state = *new State;
   return state;
 }
 
@@ -95,10 +96,12 @@ struct Event {
 };
 using Graph = std::vector<Work>;
 
-template <class T, class H> T &of(H handle) {
+template <class T, class H>
+T &of(H handle) {
   return *reinterpret_cast<T *>(handle);
 }
-template <class H, class T> H handle_of(T *object) {
+template <class H, class T>
+H handle_of(T *object) {
   return reinterpret_cast<H>(object);
 }
 
@@ -414,7 +417,8 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image) {
     return kInvalidImage;
   std::memcpy(&header, image, sizeof(header));
   auto data = std::make_unique<ModuleData>();
-  // Open as long as it is loaded: the loader knows libraries by file, and a descriptor that is used again has the same name.
+  // Open as long as it is loaded: the loader knows libraries by file, and a descriptor that is used again has the same
+  // name.
   data->descriptor = memfd_create("mili-emulated-kernel", MFD_CLOEXEC);
   const char *bytes = static_cast<const char *>(image) + sizeof(header);
   for (size_t done = 0; done < header.bytes;) {
@@ -424,7 +428,8 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image) {
     done += static_cast<size_t>(written);
   }
   data->library = dlopen(("/proc/self/fd/" + std::to_string(data->descriptor)).c_str(), RTLD_NOW | RTLD_LOCAL);
-  auto *kernel = data->library ? static_cast<const MiliKernel *>(dlsym(data->library, "mili_emulated_kernel")) : nullptr;
+  auto *kernel =
+      data->library ? static_cast<const MiliKernel *>(dlsym(data->library, "mili_emulated_kernel")) : nullptr;
   if (!kernel) {
     std::fprintf(stderr, "emulator: an image cannot be loaded: %s\n", dlerror());
     close(data->descriptor);
@@ -456,7 +461,8 @@ CUresult cuFuncSetAttribute(CUfunction function, int attribute, int value) {
 }
 CUresult cuFuncGetAttribute(int *value, int attribute, CUfunction function) {
   const MiliKernel &kernel = *of<Function>(function).kernel;
-  *value = attribute == kFunctionSharedStatic ? static_cast<int>(kernel.static_shared_end - kernel.static_shared_begin) : 0;
+  *value =
+      attribute == kFunctionSharedStatic ? static_cast<int>(kernel.static_shared_end - kernel.static_shared_begin) : 0;
   return kSuccess;
 }
 CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,

@@ -14,17 +14,19 @@ namespace mili::emulator {
 namespace {
 
 constexpr size_t kStackBytes = 64 * 1024;
+constexpr size_t kStackShift = 320;
 constexpr size_t kPage = 4096;
 // Before and behind a block's shared memory.
 constexpr size_t kGuardBytes = 1024;
 // Every bit set is NaN as f32 and as bf16, and no index.
 constexpr unsigned char kPoison = 0xff, kGuard = 0xa5;
 
-enum class State : uint8_t { kRunnable, kAtBarrier, kInWarp, kAtPhase, kExited };
+// A thread that waits in a warp's meeting is a lane of Warp::waiting.
+enum class State : uint8_t { kInside, kAtBarrier, kAtPhase, kExited };
 
-struct Fiber;
+struct Warp;
 // What the lanes of a mask do once all of them are there.
-using Meeting = void (*)(Fiber *lanes, unsigned mask);
+using Meeting = void (*)(Warp &warp, unsigned mask);
 
 struct Copy {
   unsigned char *to;
@@ -62,21 +64,29 @@ static_assert(sizeof(Phase) == 8);
 
 struct Fiber {
   void *stack_pointer = nullptr;
-  State state = State::kExited;
   unsigned index = 0;
-  // In a warp: what this lane waits for, and what it brings and takes.
-  Meeting meeting = nullptr;
-  const char *what = "";
-  unsigned mask = 0;
-  MiliShuffle kind = kMiliShuffleIndex;
-  uint64_t value = 0, result = 0;
-  int argument = 0;
-  const void *in[2] = {};
-  void *out = nullptr;
+  State state = State::kExited;
   // The mbarrier that it waits for.
   unsigned barrier = 0;
   // cp.async under way.
+  unsigned group = 0;
   std::vector<Copy> copies;
+};
+
+struct Warp {
+  unsigned runnable = 0, waiting = 0;  // lanes; the latter in a meeting
+  unsigned number = 0;
+  bool mixed = false;  // lanes came for different things
+  // What a lane waits for, and what it brings and takes.
+  Meeting meeting[kWarp] = {};
+  const char *what[kWarp] = {};
+  unsigned mask[kWarp] = {};
+  uint64_t value[kWarp] = {}, result[kWarp] = {};
+  int argument[kWarp] = {};
+  const void *in[kWarp] = {};
+  void *out[kWarp] = {};
+  // wgmma.
+  std::vector<Product> products;
   unsigned group = 0;
 };
 
@@ -90,11 +100,8 @@ struct Machine {
   unsigned char *stacks = nullptr;
   unsigned char *shared = nullptr;  // of kMaxShared, with a guard on both sides
   unsigned threads = 0, warps = 0, alive = 0, at_barrier = 0;
-  unsigned runnable[kMaxThreads / kWarp] = {};  // lanes of each warp
-  unsigned waiting[kMaxThreads / kWarp] = {};   // lanes in a meeting
+  Warp warp[kMaxThreads / kWarp];
   std::vector<Box> boxes;
-  std::vector<Product> products[kMaxThreads / kWarp];
-  unsigned product_group[kMaxThreads / kWarp] = {};
   Fiber *current = nullptr;
   void *main_stack_pointer = nullptr;
   std::string fault;
@@ -163,12 +170,15 @@ bool deliver_boxes(const unsigned *barrier);
 
 // The next thread that can run: of this warp if there is one, so that warps run apart as far as they can.
 void give_way() {
-  const unsigned warp = machine.current->index / kWarp;
+  unsigned warp = machine.current->index / kWarp;
   for (unsigned i = 0; i < machine.warps; ++i) {
-    const unsigned candidate = (machine.reverse ? warp + machine.warps - i : warp + i) % machine.warps;
-    if (const unsigned lanes = machine.runnable[candidate])
-      return go_to(&machine.fibers[candidate * kWarp + (machine.reverse ? 31 - __builtin_clz(lanes)
-                                                                         : __builtin_ctz(lanes))]);
+    if (const unsigned lanes = machine.warp[warp].runnable)
+      return go_to(
+          &machine.fibers[warp * kWarp + (machine.reverse ? 31 - __builtin_clz(lanes) : __builtin_ctz(lanes))]);
+    if (machine.reverse)
+      warp = warp == 0 ? machine.warps - 1 : warp - 1;
+    else
+      warp = warp + 1 == machine.warps ? 0 : warp + 1;
   }
   if (machine.alive == 0) {
     void *nowhere;
@@ -177,21 +187,24 @@ void give_way() {
   if (deliver_boxes(nullptr))
     return give_way();
   std::string where;
-  for (unsigned w = 0; w < machine.warps; ++w)
-    for (unsigned l = 0; l < kWarp && w * kWarp + l < machine.threads; ++l) {
-      const Fiber &fiber = machine.fibers[w * kWarp + l];
-      const char *what = fiber.state == State::kAtBarrier ? "__syncthreads" : fiber.state == State::kInWarp ? fiber.what : fiber.state == State::kAtPhase ? "an mbarrier" : "its end";
-      const Fiber *before = l == 0 ? nullptr : &fiber - 1;
-      if (before && before->state == fiber.state && before->meeting == fiber.meeting)
-        continue;
-      where += " " + std::to_string(fiber.index) + ": " + what + ";";
-    }
+  const char *before = nullptr;
+  for (unsigned i = 0; i < machine.threads; ++i) {
+    const Fiber &fiber = machine.fibers[i];
+    const Warp &own = machine.warp[i / kWarp];
+    const char *what = fiber.state == State::kExited      ? "its end"
+                       : fiber.state == State::kAtBarrier ? "__syncthreads"
+                       : fiber.state == State::kAtPhase   ? "an mbarrier"
+                                                          : own.what[i % kWarp];
+    if (what != before)
+      where.append(" ").append(std::to_string(i)).append(": ").append(what).append(";");
+    before = what;
+  }
   fail("threads wait for each other forever: from thread on, at%s", where.substr(0, 400).c_str());
 }
 
 void set_runnable(Fiber &fiber, bool is) {
   const unsigned bit = 1u << (fiber.index % kWarp);
-  unsigned &lanes = machine.runnable[fiber.index / kWarp];
+  unsigned &lanes = machine.warp[fiber.index / kWarp].runnable;
   lanes = is ? lanes | bit : lanes & ~bit;
 }
 
@@ -201,7 +214,7 @@ void release_barrier_if_full() {
   machine.at_barrier = 0;
   for (unsigned i = 0; i < machine.threads; ++i)
     if (machine.fibers[i].state == State::kAtBarrier) {
-      machine.fibers[i].state = State::kRunnable;
+      machine.fibers[i].state = State::kInside;
       set_runnable(machine.fibers[i], true);
     }
 }
@@ -215,79 +228,94 @@ void wait_at_barrier() {
   give_way();
 }
 
-// Waits for the lanes of `mask`; the last one does what they came for.
-void meet(unsigned mask, Meeting meeting, const char *what) {
-  Fiber &own = *machine.current;
-  const unsigned warp = own.index / kWarp, bit = 1u << (own.index % kWarp);
-  if (!(mask & bit))
-    fail("%s with the mask %08x, which is without the lane itself", what, mask);
-  own.meeting = meeting;
-  own.what = what;
-  own.mask = mask;
-  unsigned &waiting = machine.waiting[warp];
-  waiting |= bit;
-  own.state = State::kInWarp;
-  set_runnable(own, false);
-  if ((waiting & mask) != mask)
-    return give_way();
-  Fiber *lanes = &machine.fibers[warp * kWarp];
-  for (unsigned lane = 0; lane < kWarp; ++lane)
-    if ((mask >> lane & 1) && (lanes[lane].meeting != meeting || lanes[lane].mask != mask))
-      fail("%s with the mask %08x, while thread %u is at %s with %08x", what, mask, lanes[lane].index, lanes[lane].what,
-           lanes[lane].mask);
-  waiting &= ~mask;
-  meeting(lanes, mask);
-  for (unsigned lane = 0; lane < kWarp; ++lane)
-    if (mask >> lane & 1) {
-      lanes[lane].state = State::kRunnable;
-      set_runnable(lanes[lane], true);
-    }
-  give_way();
-}
-
-template <class F> void for_lanes(unsigned mask, F &&f) {
+template <class F>
+void for_lanes(unsigned mask, F &&f) {
   for (; mask; mask &= mask - 1)
     f(static_cast<unsigned>(__builtin_ctz(mask)));
+}
+
+// The current thread's warp and lane.
+struct Place {
+  Warp &warp = machine.warp[machine.current->index / kWarp];
+  const unsigned lane = machine.current->index % kWarp;
+};
+
+// Waits for the lanes of `mask`; the last one does what they came for.
+inline void meet(const Place &at, unsigned mask, Meeting meeting, const char *what) {
+  Warp &warp = at.warp;
+  const unsigned bit = 1u << at.lane;
+  if (!(mask & bit))
+    fail("%s with the mask %08x, which is without the lane itself", what, mask);
+  if (warp.waiting == 0) {
+    warp.mixed = false;
+  } else {
+    const unsigned other = static_cast<unsigned>(__builtin_ctz(warp.waiting));
+    warp.mixed |= warp.meeting[other] != meeting || warp.mask[other] != mask;
+  }
+  warp.meeting[at.lane] = meeting;
+  warp.what[at.lane] = what;
+  warp.mask[at.lane] = mask;
+  warp.waiting |= bit;
+  warp.runnable &= ~bit;
+  if ((warp.waiting & mask) != mask)
+    return give_way();
+  if (warp.mixed)
+    for_lanes(mask, [&](unsigned lane) {
+      if (warp.meeting[lane] != meeting || warp.mask[lane] != mask)
+        fail("%s with the mask %08x, while lane %u is at %s with %08x", what, mask, lane, warp.what[lane],
+             warp.mask[lane]);
+    });
+  meeting(warp, mask);
+  warp.waiting &= ~mask;
+  warp.runnable |= mask;
+  give_way();
 }
 
 //===--- what kernels ask for ---===//
 
 void sync_warp(unsigned mask) {
-  meet(mask, [](Fiber *, unsigned) {}, "__syncwarp");
+  meet(Place(), mask, [](Warp &, unsigned) {}, "__syncwarp");
+}
+
+template <MiliShuffle kKind>
+void exchange(Warp &warp, unsigned mask) {
+  for_lanes(mask, [&](unsigned lane) {
+    const int argument = warp.argument[lane];
+    int from = static_cast<int>(lane);
+    switch (kKind) {
+    case kMiliShuffleIndex: from = argument % static_cast<int>(kWarp); break;
+    case kMiliShuffleXor: from ^= argument; break;
+    case kMiliShuffleUp: from = from < argument ? from : from - argument; break;
+    case kMiliShuffleDown: from = from + argument < static_cast<int>(kWarp) ? from + argument : from; break;
+    }
+    if (from < 0 || from >= static_cast<int>(kWarp) || !(mask >> from & 1))
+      fail("a shuffle with the mask %08x in which lane %u asks for lane %d", mask, lane, from);
+    warp.result[lane] = warp.value[from];
+  });
 }
 
 unsigned long shuffle(unsigned mask, MiliShuffle kind, unsigned long value, int argument) {
-  Fiber &own = *machine.current;
-  own.kind = kind;
-  own.value = value;
-  own.argument = argument;
-  meet(mask, [](Fiber *lanes, unsigned mask) {
-    for_lanes(mask, [&](unsigned lane) {
-      Fiber &to = lanes[lane];
-      int from = static_cast<int>(lane);
-      switch (to.kind) {
-      case kMiliShuffleIndex: from = to.argument % static_cast<int>(kWarp); break;
-      case kMiliShuffleXor: from ^= to.argument; break;
-      case kMiliShuffleUp: from = from < to.argument ? from : from - to.argument; break;
-      case kMiliShuffleDown: from = from + to.argument < static_cast<int>(kWarp) ? from + to.argument : from; break;
-      }
-      if (from < 0 || from >= static_cast<int>(kWarp) || !(mask >> from & 1))
-        fail("a shuffle with the mask %08x in which lane %u asks for lane %d", mask, lane, from);
-      to.result = lanes[from].value;
-    });
-  }, "a shuffle");
-  return own.result;
+  static constexpr Meeting kMeetings[] = {exchange<kMiliShuffleIndex>, exchange<kMiliShuffleXor>,
+                                          exchange<kMiliShuffleUp>, exchange<kMiliShuffleDown>};
+  const Place at;
+  at.warp.value[at.lane] = value;
+  at.warp.argument[at.lane] = argument;
+  meet(at, mask, kMeetings[kind], "a shuffle");
+  return at.warp.result[at.lane];
 }
 
 unsigned ballot(unsigned mask, bool vote) {
-  Fiber &own = *machine.current;
-  own.value = vote;
-  meet(mask, [](Fiber *lanes, unsigned mask) {
-    unsigned votes = 0;
-    for_lanes(mask, [&](unsigned lane) { votes |= static_cast<unsigned>(lanes[lane].value) << lane; });
-    for_lanes(mask, [&](unsigned lane) { lanes[lane].result = votes; });
-  }, "a vote");
-  return static_cast<unsigned>(own.result);
+  const Place at;
+  at.warp.value[at.lane] = vote;
+  meet(
+      at, mask,
+      [](Warp &warp, unsigned mask) {
+        unsigned votes = 0;
+        for_lanes(mask, [&](unsigned lane) { votes |= static_cast<unsigned>(warp.value[lane]) << lane; });
+        for_lanes(mask, [&](unsigned lane) { warp.result[lane] = votes; });
+      },
+      "a vote");
+  return static_cast<unsigned>(at.warp.result[at.lane]);
 }
 
 unsigned shared_address(const void *pointer) {
@@ -307,25 +335,28 @@ void *shared_pointer(unsigned address, unsigned bytes) {
 }
 
 void load_matrix(unsigned *registers, int count, bool transposed, unsigned address) {
-  Fiber &own = *machine.current;
-  own.out = registers;
-  own.argument = count * 2 + transposed;
-  own.value = address;
-  meet(~0u, [](Fiber *lanes, unsigned) {
-    const int count = lanes[0].argument / 2;
-    const bool transposed = lanes[0].argument % 2;
-    for (int matrix = 0; matrix < count; ++matrix) {
-      uint16_t rows[8][8];
-      for (int row = 0; row < 8; ++row)
-        std::memcpy(rows[row], shared_pointer(static_cast<unsigned>(lanes[matrix * 8 + row].value), 16), 16);
-      for (int lane = 0; lane < 32; ++lane) {
-        const int row = lane / 4, column = lane % 4 * 2;
-        const uint32_t low = transposed ? rows[column][row] : rows[row][column];
-        const uint32_t high = transposed ? rows[column + 1][row] : rows[row][column + 1];
-        static_cast<unsigned *>(lanes[lane].out)[matrix] = low | high << 16;
-      }
-    }
-  }, "ldmatrix");
+  const Place at;
+  at.warp.out[at.lane] = registers;
+  at.warp.argument[at.lane] = count * 2 + transposed;
+  at.warp.value[at.lane] = address;
+  meet(
+      at, ~0u,
+      [](Warp &warp, unsigned) {
+        const int count = warp.argument[0] / 2;
+        const bool transposed = warp.argument[0] % 2;
+        for (int matrix = 0; matrix < count; ++matrix) {
+          uint16_t rows[8][8];
+          for (int row = 0; row < 8; ++row)
+            std::memcpy(rows[row], shared_pointer(static_cast<unsigned>(warp.value[matrix * 8 + row]), 16), 16);
+          for (int lane = 0; lane < 32; ++lane) {
+            const int row = lane / 4, column = lane % 4 * 2;
+            const uint32_t low = transposed ? rows[column][row] : rows[row][column];
+            const uint32_t high = transposed ? rows[column + 1][row] : rows[row][column + 1];
+            static_cast<unsigned *>(warp.out[lane])[matrix] = low | high << 16;
+          }
+        }
+      },
+      "ldmatrix");
 }
 
 float bf16_value(uint32_t bits) {
@@ -336,32 +367,35 @@ float bf16_value(uint32_t bits) {
 }
 
 void mma(float *d, const unsigned *a, unsigned b0, unsigned b1) {
-  Fiber &own = *machine.current;
-  own.out = d;
-  own.in[0] = a;
-  own.value = b0 | uint64_t{b1} << 32;
-  meet(~0u, [](Fiber *lanes, unsigned) {
-    float a[16][16], b[16][8], d[16][8];
-    for (int lane = 0; lane < 32; ++lane) {
-      const int row = lane / 4, column = lane % 4 * 2;
-      const auto *from = static_cast<const unsigned *>(lanes[lane].in[0]);
-      const auto *sum = static_cast<const float *>(lanes[lane].out);
-      for (int i = 0; i < 4; ++i)
-        for (int j = 0; j < 2; ++j)
-          a[row + i % 2 * 8][column + i / 2 * 8 + j] = bf16_value(from[i] >> (16 * j) & 0xffff);
-      for (int i = 0; i < 4; ++i) {
-        b[column + i / 2 * 8 + i % 2][row] = bf16_value(lanes[lane].value >> (16 * i) & 0xffff);
-        d[row + i / 2 * 8][column + i % 2] = sum[i];
-      }
-    }
-    for (int row = 0; row < 16; ++row)
-      for (int k = 0; k < 16; ++k)
-        for (int column = 0; column < 8; ++column)
-          d[row][column] += a[row][k] * b[k][column];
-    for (int lane = 0; lane < 32; ++lane)
-      for (int i = 0; i < 4; ++i)
-        static_cast<float *>(lanes[lane].out)[i] = d[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
-  }, "mma");
+  const Place at;
+  at.warp.out[at.lane] = d;
+  at.warp.in[at.lane] = a;
+  at.warp.value[at.lane] = b0 | uint64_t{b1} << 32;
+  meet(
+      at, ~0u,
+      [](Warp &warp, unsigned) {
+        float a[16][16], b[16][8], d[16][8];
+        for (int lane = 0; lane < 32; ++lane) {
+          const int row = lane / 4, column = lane % 4 * 2;
+          const auto *from = static_cast<const unsigned *>(warp.in[lane]);
+          const auto *sum = static_cast<const float *>(warp.out[lane]);
+          for (int i = 0; i < 4; ++i)
+            for (int j = 0; j < 2; ++j)
+              a[row + i % 2 * 8][column + i / 2 * 8 + j] = bf16_value(from[i] >> (16 * j) & 0xffff);
+          for (int i = 0; i < 4; ++i) {
+            b[column + i / 2 * 8 + i % 2][row] = bf16_value(warp.value[lane] >> (16 * i) & 0xffff);
+            d[row + i / 2 * 8][column + i % 2] = sum[i];
+          }
+        }
+        for (int row = 0; row < 16; ++row)
+          for (int k = 0; k < 16; ++k)
+            for (int column = 0; column < 8; ++column)
+              d[row][column] += a[row][k] * b[k][column];
+        for (int lane = 0; lane < 32; ++lane)
+          for (int i = 0; i < 4; ++i)
+            static_cast<float *>(warp.out[lane])[i] = d[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
+      },
+      "mma");
 }
 
 void copy_async(unsigned to, const void *from, bool valid) {
@@ -412,7 +446,7 @@ void end_phase_if_complete(unsigned barrier) {
     Fiber &fiber = machine.fibers[i];
     if (fiber.state != State::kAtPhase || fiber.barrier != barrier)
       continue;
-    fiber.state = State::kRunnable;
+    fiber.state = State::kInside;
     set_runnable(fiber, true);
   }
 }
@@ -470,7 +504,8 @@ void barrier_wait(unsigned barrier, unsigned parity) {
 
 void copy_box(unsigned to, const MiliTensorMap *map, int column, int row, unsigned barrier) {
   if (map->box_columns != 64 || to % 1024 != 0)
-    fail("a box of %u columns to %u of shared memory: not a multiple of the swizzle's 1024 bytes", map->box_columns, to);
+    fail("a box of %u columns to %u of shared memory: not a multiple of the swizzle's 1024 bytes", map->box_columns,
+         to);
   const unsigned bytes = map->box_rows * map->box_columns * 2;
   std::memset(shared_pointer(to, bytes), kPoison, bytes);
   phase_at(barrier);
@@ -478,22 +513,24 @@ void copy_box(unsigned to, const MiliTensorMap *map, int column, int row, unsign
 }
 
 void wgmma(float *d, int columns, unsigned long a, unsigned long b, bool accumulate) {
-  Fiber &own = *machine.current;
-  own.out = d;
-  own.argument = columns * 2 + accumulate;
-  own.value = a;
-  own.result = b;
-  meet(~0u, [](Fiber *lanes, unsigned) {
-    const unsigned warp = lanes[0].index / kWarp;
-    Product product{{}, lanes[0].argument / 2, lanes[0].value, lanes[0].result, lanes[0].argument % 2 != 0,
-                    machine.product_group[warp]};
-    for (unsigned lane = 0; lane < kWarp; ++lane) {
-      if (lanes[lane].value != product.a || lanes[lane].result != product.b || lanes[lane].argument != lanes[0].argument)
-        fail("wgmma with operands that differ between lanes");
-      product.d[lane] = static_cast<float *>(lanes[lane].out);
-    }
-    machine.products[warp].push_back(product);
-  }, "wgmma");
+  const Place at;
+  at.warp.out[at.lane] = d;
+  at.warp.argument[at.lane] = columns * 2 + accumulate;
+  at.warp.value[at.lane] = a;
+  at.warp.result[at.lane] = b;
+  meet(
+      at, ~0u,
+      [](Warp &warp, unsigned) {
+        Product product{{}, warp.argument[0] / 2, warp.value[0], warp.result[0], warp.argument[0] % 2 != 0, warp.group};
+        for (unsigned lane = 0; lane < kWarp; ++lane) {
+          if (warp.value[lane] != product.a || warp.result[lane] != product.b ||
+              warp.argument[lane] != warp.argument[0])
+            fail("wgmma with operands that differ between lanes");
+          product.d[lane] = static_cast<float *>(warp.out[lane]);
+        }
+        warp.products.push_back(product);
+      },
+      "wgmma");
 }
 
 void wgmma_registers(float *d, int columns, const unsigned *a, unsigned long b, bool transposed, bool accumulate) {
@@ -519,7 +556,7 @@ void wgmma_registers(float *d, int columns, const unsigned *a, unsigned long b, 
 }
 
 void wgmma_commit() {
-  meet(~0u, [](Fiber *lanes, unsigned) { ++machine.product_group[lanes[0].index / kWarp]; }, "wgmma.commit_group");
+  meet(Place(), ~0u, [](Warp &warp, unsigned) { ++warp.group; }, "wgmma.commit_group");
 }
 
 // A row of 16 elements of an operand that a descriptor names: K-major, rows of 128 bytes, 128-byte swizzle.
@@ -583,24 +620,25 @@ void multiply(const Product &product, unsigned warp) {
 }
 
 void wgmma_wait(int pending) {
-  Fiber &own = *machine.current;
-  own.argument = pending;
-  meet(~0u, [](Fiber *lanes, unsigned) {
-    const unsigned warp = lanes[0].index / kWarp;
-    std::vector<Product> &products = machine.products[warp];
-    size_t done = 0;
-    for (; done < products.size(); ++done) {
-      if (products[done].group + static_cast<unsigned>(lanes[0].argument) >= machine.product_group[warp])
-        break;
-      multiply(products[done], warp);
-    }
-    products.erase(products.begin(), products.begin() + static_cast<ptrdiff_t>(done));
-  }, "wgmma.wait_group");
+  const Place at;
+  at.warp.argument[at.lane] = pending;
+  meet(
+      at, ~0u,
+      [](Warp &warp, unsigned) {
+        std::erase_if(warp.products, [&](const Product &product) {
+          const bool due = product.group + static_cast<unsigned>(warp.argument[0]) < warp.group;
+          if (due)
+            multiply(product, warp.number);
+          return due;
+        });
+      },
+      "wgmma.wait_group");
 }
 
-const MiliEmulator kFunctions = {
-    wait_at_barrier, sync_warp,    shuffle,        ballot,       load_matrix, mma,   shared_address, shared_pointer, copy_async,
-    commit,          wait,         barrier_init,   barrier_arrive, barrier_wait, copy_box, wgmma,     wgmma_registers, wgmma_commit,   wgmma_wait};
+const MiliEmulator kFunctions = {wait_at_barrier, sync_warp,      shuffle,    ballot, load_matrix,  mma,
+                                 shared_address,  shared_pointer, copy_async, commit, wait,         barrier_init,
+                                 barrier_arrive,  barrier_wait,   copy_box,   wgmma,  wgmma_registers, wgmma_commit,
+                                 wgmma_wait};
 
 //===--- blocks ---===//
 
@@ -617,12 +655,12 @@ void run_thread() {
 
 void start(Fiber &fiber, unsigned index) {
   fiber.index = index;
-  fiber.state = State::kRunnable;
-  fiber.meeting = nullptr;
+  fiber.state = State::kInside;
   fiber.copies.clear();
   fiber.group = 0;
   // As mili_switch_stack leaves a stack: six registers, where to go, and no caller.
-  auto **top = reinterpret_cast<void **>(machine.stacks + (index + 1) * kStackBytes);
+  // Tops that differ modulo the page, or the stacks of a warp would share a few sets of the cache.
+  auto **top = reinterpret_cast<void **>(machine.stacks + (index + 1) * kStackBytes - index % kWarp * kStackShift);
   top[-1] = nullptr;
   top[-2] = reinterpret_cast<void *>(&run_thread);
   std::fill(top - 8, top - 2, nullptr);
@@ -631,9 +669,10 @@ void start(Fiber &fiber, unsigned index) {
 
 void allocate() {
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-  machine.stacks = static_cast<unsigned char *>(mmap(nullptr, kMaxThreads * kStackBytes, PROT_READ | PROT_WRITE, flags, -1, 0));
-  auto *shared = static_cast<unsigned char *>(
-      mmap(nullptr, kMaxShared + 2 * kGuardBytes, PROT_READ | PROT_WRITE, flags, -1, 0));
+  machine.stacks =
+      static_cast<unsigned char *>(mmap(nullptr, kMaxThreads * kStackBytes, PROT_READ | PROT_WRITE, flags, -1, 0));
+  auto *shared =
+      static_cast<unsigned char *>(mmap(nullptr, kMaxShared + 2 * kGuardBytes, PROT_READ | PROT_WRITE, flags, -1, 0));
   if (machine.stacks == MAP_FAILED || shared == MAP_FAILED) {
     std::perror("emulator: no memory for the threads of a block");
     std::abort();
@@ -655,17 +694,20 @@ std::string run_block() {
   std::memset(machine.shared, kPoison, machine.shape.shared_bytes);
   std::memset(behind, kGuard, kGuardBytes);
   if (kernel.static_shared_begin)
-    std::memset(kernel.static_shared_begin, kPoison, static_cast<size_t>(kernel.static_shared_end - kernel.static_shared_begin));
+    std::memset(kernel.static_shared_begin, kPoison,
+                static_cast<size_t>(kernel.static_shared_end - kernel.static_shared_begin));
   *kernel.block = machine.block;
   machine.alive = machine.threads;
   machine.at_barrier = 0;
   for (unsigned i = 0; i < machine.threads; ++i)
     start(machine.fibers[i], i);
   for (unsigned w = 0; w < machine.warps; ++w) {
-    machine.runnable[w] = machine.threads - w * kWarp >= kWarp ? ~0u : (1u << machine.threads % kWarp) - 1;
-    machine.waiting[w] = 0;
-    machine.products[w].clear();
-    machine.product_group[w] = 0;
+    Warp &warp = machine.warp[w];
+    warp.number = w;
+    warp.runnable = machine.threads - w * kWarp >= kWarp ? ~0u : (1u << machine.threads % kWarp) - 1;
+    warp.waiting = 0;
+    warp.products.clear();
+    warp.group = 0;
   }
   machine.boxes.clear();
   machine.current = &machine.fibers[machine.reverse ? machine.threads - 1 : 0];

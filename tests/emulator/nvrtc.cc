@@ -1,5 +1,5 @@
-// An NVRTC that compiles kernels for the host: the unit, its headers and the emulator's CUDA language (device/) through a
-// C++ compiler into a shared object. mili/device/ptx.cuh, tma.cuh and wgmma.cuh are replaced by the emulator's own.
+// An NVRTC that compiles kernels for the host: the unit, its headers and the emulator's CUDA language (device/) through
+// a C++ compiler into a shared object. mili/device/ptx.cuh, tma.cuh and wgmma.cuh are replaced by the emulator's own.
 //
 //   MILI_EMULATOR_CXX    the compiler; the one that built the tests if not set
 #include "image.h"
@@ -15,8 +15,8 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <spawn.h>
 #include <span>
+#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <vector>
