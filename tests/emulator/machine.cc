@@ -534,25 +534,26 @@ void wgmma(float *d, int columns, unsigned long a, unsigned long b, bool accumul
 }
 
 void wgmma_registers(float *d, int columns, const unsigned *a, unsigned long b, bool transposed, bool accumulate) {
-  Fiber &own = *machine.current;
-  own.out = d;
-  own.argument = columns * 4 + transposed * 2 + accumulate;
-  own.in[0] = a;
-  own.value = b;
-  meet(~0u, [](Fiber *lanes, unsigned) {
-    const unsigned warp = lanes[0].index / kWarp;
-    Product product{{}, lanes[0].argument / 4, 0, lanes[0].value, lanes[0].argument % 2 != 0,
-                    machine.product_group[warp]};
-    product.registers = true;
-    product.transposed = lanes[0].argument / 2 % 2 != 0;
-    for (unsigned lane = 0; lane < kWarp; ++lane) {
-      if (lanes[lane].value != product.b || lanes[lane].argument != lanes[0].argument)
-        fail("wgmma with operands that differ between lanes");
-      product.d[lane] = static_cast<float *>(lanes[lane].out);
-      std::memcpy(product.fragment[lane], lanes[lane].in[0], sizeof(product.fragment[lane]));
-    }
-    machine.products[warp].push_back(product);
-  }, "wgmma");
+  const Place at;
+  at.warp.out[at.lane] = d;
+  at.warp.argument[at.lane] = columns * 4 + transposed * 2 + accumulate;
+  at.warp.value[at.lane] = b;
+  at.warp.in[at.lane] = a;
+  meet(
+      at, ~0u,
+      [](Warp &warp, unsigned) {
+        Product product{{}, warp.argument[0] / 4, 0, warp.value[0], warp.argument[0] % 2 != 0, warp.group};
+        product.registers = true;
+        product.transposed = warp.argument[0] / 2 % 2 != 0;
+        for (unsigned lane = 0; lane < kWarp; ++lane) {
+          if (warp.value[lane] != product.b || warp.argument[lane] != warp.argument[0])
+            fail("wgmma with operands that differ between lanes");
+          product.d[lane] = static_cast<float *>(warp.out[lane]);
+          std::memcpy(product.fragment[lane], warp.in[lane], sizeof(product.fragment[lane]));
+        }
+        warp.products.push_back(product);
+      },
+      "wgmma");
 }
 
 void wgmma_commit() {
@@ -574,7 +575,8 @@ void read_operand_row(uint64_t descriptor, unsigned row, float (&to)[16]) {
   }
 }
 
-// A column of an operand whose columns are contiguous: a row of 128 bytes for each step of the depth, 64 columns in each.
+// A column of an operand whose columns are contiguous: a row of 128 bytes for each step of the depth, 64 columns in
+// each.
 void read_operand_column(uint64_t descriptor, unsigned column, float (&to)[16]) {
   const unsigned address = static_cast<unsigned>(descriptor & 0x3fff) << 4;
   const unsigned column_bytes = static_cast<unsigned>(descriptor >> 16 & 0x3fff) << 4;
@@ -635,10 +637,11 @@ void wgmma_wait(int pending) {
       "wgmma.wait_group");
 }
 
-const MiliEmulator kFunctions = {wait_at_barrier, sync_warp,      shuffle,    ballot, load_matrix,  mma,
-                                 shared_address,  shared_pointer, copy_async, commit, wait,         barrier_init,
-                                 barrier_arrive,  barrier_wait,   copy_box,   wgmma,  wgmma_registers, wgmma_commit,
-                                 wgmma_wait};
+const MiliEmulator kFunctions = {wait_at_barrier, sync_warp,    shuffle,        ballot,
+                                 load_matrix,     mma,          shared_address, shared_pointer,
+                                 copy_async,      commit,       wait,           barrier_init,
+                                 barrier_arrive,  barrier_wait, copy_box,       wgmma,
+                                 wgmma_registers, wgmma_commit, wgmma_wait};
 
 //===--- blocks ---===//
 
