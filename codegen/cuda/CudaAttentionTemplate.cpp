@@ -38,6 +38,12 @@ struct Shape {
   }
   int64_t prefillRows() const { return width <= 128 ? 128 : 64; }
   int64_t prefillTileTokens() const { return prefillRows() / group; }
+  /// Of WgmmaPrefillTile.
+  bool hasWgmma() const { return (width == 64 || width == 128) && group <= 128; }
+  int64_t wgmmaShared() const {
+    int64_t stages = width == 128 ? 4 : 6;
+    return stages * 4 * 64 * width + 128 * width * 2 + 2 * stages * 8;
+  }
   int64_t prefillShared(bool hopper) const {
     int64_t keys = width <= (hopper ? 128 : 80) ? 64 : 32;
     return prefillRows() * width * 2 + 4 * keys * width * 2 + (2 * prefillRows() + 4) * 4;
@@ -76,6 +82,11 @@ public:
 
   SmallVector<StringRef> getWeightLayouts(GroupOp, unsigned) const override { return {"vector_f32"}; }
 
+  // Of prompts: mma.sync everywhere, or wgmma on sm_90a for heads of 64 and 128.
+  std::vector<std::pair<StringRef, std::vector<StringRef>>> getChoices() const override {
+    return {{"prefill", {"mma", "wgmma"}}};
+  }
+
   FailureOr<GroupPlan> plan(GroupOp group, BucketAttr bucket) const override {
     auto op = cast<AttentionOp>(group.getHeroOp());
     Shape shape(op);
@@ -86,9 +97,15 @@ public:
       int64_t tiles = Shape::tiles(bucket.getTokens(), bucket.getSequences(), shape.prefillTileTokens());
       stage.name = "prefill";
       stage.tiles = tiles * shape.kvHeads;
+      // Both kinds of tiles are 128 rows where there is a choice.
+      const bool wgmma = shape.hasWgmma() && kernelChoice(group, "prefill") == "wgmma";
       for (int64_t arch : {80, 90, 100})
-        stage.launches.push_back(
-            CudaLaunchAttr::get(group.getContext(), arch, 128, shape.prefillShared(arch == 90), 0));
+        if (wgmma && arch == 90)
+          stage.launches.push_back(CudaLaunchAttr::get(group.getContext(), arch, 384, shape.wgmmaShared(), 1));
+        else
+          stage.launches.push_back(
+              CudaLaunchAttr::get(group.getContext(), arch, 128, shape.prefillShared(arch == 90), 0));
+      stage.config = {{"tiles", stage.tiles}, {"wgmma", wgmma}};
       plan.stages.push_back(stage.get(group.getContext()));
       return plan;
     }
@@ -96,8 +113,8 @@ public:
     if (auto attr = group->getParentOfType<ModuleOp>()->getAttrOfType<IntegerAttr>(MiliDialect::getContextAttrName()))
       context = attr.getInt();
     const int64_t queryTiles = Shape::tiles(bucket.getTokens(), bucket.getSequences(), shape.decodeTileTokens());
-    // Chunks of whole pages such that all that a full context shows a query fills the GPU. A window's first page and the
-    // tile's own tokens may add a page each.
+    // Chunks of whole pages such that all that a full context shows a query fills the GPU. A window's first page and
+    // the tile's own tokens may add a page each.
     int64_t span = visibleTokens(op.getMask(), context);
     if (isa<WindowAttr>(op.getMask()))
       span = std::min(llvm::alignTo(context, 64), llvm::alignTo(span + shape.decodeTileTokens(), 64) + 64);
@@ -123,7 +140,10 @@ public:
     auto op = cast<AttentionOp>(kernel.getHeroOp());
     Shape shape(op);
     const bool decode = kernel.stage.getName() == "decode";
+    const bool wgmma = !decode && kernel.get("wgmma") != 0;
     writer.include(decode ? "mili/device/attention_decode.cuh" : "mili/device/attention_prefill.cuh");
+    if (wgmma)
+      writer.include("mili/device/attention_prefill_wgmma.cuh");
     writer.include("mili/device/rows.cuh");
     CudaPrinter printer(writer, kernel);
     auto append = op.getKv().getDefiningOp<KvAppendOp>();
@@ -135,14 +155,16 @@ public:
     int64_t window = 0;
     if (auto mask = dyn_cast<WindowAttr>(op.getMask()))
       window = mask.getTokens();
-    writer.line(formatv("static constexpr int kPageTable = {0}, kWindow = {1};", pageTableOf(op, shape.kv).index, window));
+    writer.line(
+        formatv("static constexpr int kPageTable = {0}, kWindow = {1};", pageTableOf(op, shape.kv).index, window));
     auto sparse = dyn_cast<BlockSparseAttr>(op.getMask());
     writer.line(formatv("static constexpr bool kSparse = {0};", sparse ? "true" : "false"));
     if (sparse) {
       const mili_attention::BlockPattern pattern = sparse.getPattern();
-      writer.line(formatv("static MILI_CONSTEXPR mili_attention::BlockPattern pattern() {{ return {{{0}, {1}, {2}, {3}, "
-                          "{4}u}; }",
-                          pattern.local, pattern.global, pattern.stride, pattern.random, pattern.seed));
+      writer.line(
+          formatv("static MILI_CONSTEXPR mili_attention::BlockPattern pattern() {{ return {{{0}, {1}, {2}, {3}, "
+                  "{4}u}; }",
+                  pattern.local, pattern.global, pattern.stride, pattern.random, pattern.seed));
     }
     writer.line(
         formatv("static constexpr float kScale = {0}, kSoftCap = 0.0f;", cudaFloat(op.getScale().convertToFloat())));
@@ -189,14 +211,21 @@ public:
       construct = "{" + printer.params().input(op.getQuery()).str() + (rest == "}" ? "" : ", ") + rest;
     }
 
+    if (wgmma) {
+      writer.line(formatv("static_assert(mili::WgmmaPrefillTile<Config>::kSharedBytes == {0});", shape.wgmmaShared()));
+      writer.line("using Launch = mili::PrefillLaunch<Config>;");
+    }
     writer.open(
-        formatv("extern \"C\" __global__ __launch_bounds__({0}::kThreads, {0}::kMinBlocks) void MILI_KERNEL({1})", tile,
-                printer.params().declaration()));
+        formatv("extern \"C\" __global__ __launch_bounds__({0}::kThreads, {0}::kMinBlocks) void MILI_KERNEL({1})",
+                wgmma ? StringRef("Launch") : tile, printer.params().declaration()));
     if (decode)
       writer.line(formatv("mili::attention_decode<Config>(batch, Source{0}, {1}, nullptr, {2}, {3}, {4}, blockIdx.x);",
                           construct, printer.params().input(state), printer.params().output(),
                           kernel.get("scratch") ? "scratch" : "nullptr",
                           kernel.get("counters") ? "counters" : "nullptr"));
+    else if (wgmma)
+      writer.line(formatv("mili::attention_prefill_on_either<Config>(batch, Source{0}, {1}, nullptr, {2}, {3});",
+                          construct, printer.params().input(state), printer.params().output(), kernel.get("tiles")));
     else
       writer.line(formatv("mili::attention_prefill<Config>(batch, Source{0}, {1}, nullptr, {2}, blockIdx.x);",
                           construct, printer.params().input(state), printer.params().output()));

@@ -25,6 +25,13 @@ bool mlir::mili::codegen::isDeterministic(Operation *op) {
   return module && module->hasAttr(MiliDialect::getDeterministicAttrName());
 }
 
+StringRef mlir::mili::codegen::kernelChoice(Operation *op, StringRef stage) {
+  auto module = op->getParentOfType<ModuleOp>();
+  auto choices = module ? module->getAttrOfType<DictionaryAttr>(MiliDialect::getKernelsAttrName()) : DictionaryAttr();
+  auto choice = choices ? choices.getAs<StringAttr>(stage) : StringAttr();
+  return choice ? choice.getValue() : StringRef();
+}
+
 PageTableRef mlir::mili::codegen::pageTableOf(Operation *op, KvType type) {
   ModuleOp module = dyn_cast<ModuleOp>(op);
   if (!module)

@@ -29,6 +29,30 @@ struct Reader {
 struct SelectKernels : impl::SelectKernelsBase<SelectKernels> {
   using SelectKernelsBase::SelectKernelsBase;
 
+  /// Leaves the option's choices on the module, where templates look.
+  LogicalResult noteChoices(const KernelRegistry &registry) {
+    Builder builder(&getContext());
+    NamedAttrList chosen;
+    for (StringRef choice : kernels) {
+      auto [stage, name] = choice.split('=');
+      bool known = false;
+      std::string there;
+      for (const auto &kernelTemplate : registry.getTemplates())
+        for (const auto &[of, names] : kernelTemplate->getChoices())
+          for (StringRef one : names) {
+            known |= of == stage && one == name;
+            there += (there.empty() ? "" : ", ") + of.str() + "=" + one.str();
+          }
+      if (!known)
+        return getOperation().emitError("mili-codegen-select-kernels: no choice of kernels is \"")
+               << choice << "\"; target '" << target << "' has " << (there.empty() ? "none" : there);
+      chosen.set(stage, builder.getStringAttr(name));
+    }
+    if (!chosen.empty())
+      getOperation()->setAttr(MiliDialect::getKernelsAttrName(), chosen.getDictionary(&getContext()));
+    return success();
+  }
+
   void runOnOperation() override {
     KernelRegistry *registry = KernelRegistry::forTarget(target);
     if (!registry) {
@@ -36,6 +60,8 @@ struct SelectKernels : impl::SelectKernelsBase<SelectKernels> {
           << target << "'; there are: cpu, cuda";
       return signalPassFailure();
     }
+    if (mlir::failed(noteChoices(*registry)))
+      return signalPassFailure();
     // One weight of the plan may be an op in each bucket's function: layouts are chosen by what it is.
     llvm::MapVector<std::pair<Attribute, Type>, SmallVector<Reader>> readers;
     SmallVector<std::pair<GroupOp, const KernelTemplate *>> groups;

@@ -231,6 +231,7 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
   mlir::mili::registerCompilerDialects(registry);
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);
   context.loadAllAvailableDialects();
+  context.printOpOnDiagnostic(false);  // messages name the op; its text would be the whole module's at times
   Diagnostics diagnostics(&context, hooks);
 
   mlir::mili::ImportOptions import;

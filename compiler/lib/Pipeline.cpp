@@ -156,6 +156,8 @@ void mlir::mili::buildPhase(OpPassManager &pm, Phase phase, const CompileOptions
     pm.addPass(createFuseGroups(fuse, filterFor(targetDevice(options)), report));
     codegen::SelectKernelsOptions select;
     select.target = targetDevice(options).str();
+    for (const std::string &choice : options.kernels)
+      select.kernels.push_back(choice);
     pm.addPass(codegen::createSelectKernels(select));
     break;
   }

@@ -186,6 +186,9 @@ int main(int argc, char **argv) {
                  "attend by this pattern instead of the model's own: causal, window=N, strided=N, local=N+random=K, "
                  "bigbird, each with @LAYERS for some layers (window=4096@0-15); may be repeated")
       ->type_name("PATTERN");
+  app.add_option("--kernel", options.kernels,
+                 "where the target has several kernels for a stage, take this one (prefill=wgmma); may be repeated")
+      ->type_name("STAGE=NAME");
   app.add_option("--emit-cuda", options.cuda_dir, "write the CUDA sources into this folder")->type_name("DIR");
   app.add_option("--cuda-headers", options.cuda_headers,
                  "take the device headers from this folder (as --emit-cuda writes them), to try changes")

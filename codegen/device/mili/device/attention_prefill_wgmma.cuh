@@ -7,6 +7,7 @@
 #define MILI_DEVICE_ATTENTION_PREFILL_WGMMA_CUH
 
 #include "mili/device/attention_common.cuh"
+#include "mili/device/attention_prefill.cuh"
 #include "mili/device/descriptor.cuh"
 #include "mili/device/tma.cuh"
 #include "mili/device/wgmma.cuh"
@@ -209,8 +210,11 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
     };
     // Scores of walk step n to weights, their sums and what earlier results fade by.
     const auto soften = [&](int n) {
-      int number = n;
-      const int query_block = Config::kSparse ? walk.query_block(number) : 0;
+      int query_block = 0;
+      if constexpr (Config::kSparse) {
+        int number = n;
+        query_block = walk.query_block(number);
+      }
       const int key0 = walk.block(n) * kKeys;
       bool masked = key0 + kKeys - 1 > group_first;
       if constexpr (Config::kWindow > 0)
@@ -326,6 +330,28 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
 }
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
+
+/// How a kernel that takes whichever of the two there is for its architecture is launched, and does: `tiles` tiles in turn
+/// on wgmma, else a tile for each block. Source is raw.
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+template <class Config>
+struct PrefillLaunch {
+  static constexpr int kThreads = WgmmaPrefillTile<Config>::kThreads, kMinBlocks = 1;
+};
+template <class Config, class Source>
+MILI_DEVICE void attention_prefill_on_either(const Batch *batch, const Source &source, const bf16 *pool,
+                                             const float *sinks, bf16 *out, int tiles) {
+  attention_prefill_wgmma<Config>(batch, source.raw, pool, sinks, out, tiles, blockIdx.x, gridDim.x);
+}
+#else
+template <class Config>
+using PrefillLaunch = PrefillTile<Config>;
+template <class Config, class Source>
+MILI_DEVICE void attention_prefill_on_either(const Batch *batch, const Source &source, const bf16 *pool,
+                                             const float *sinks, bf16 *out, int) {
+  attention_prefill<Config>(batch, source, pool, sinks, out, blockIdx.x);
+}
+#endif
 
 }  // namespace mili
 

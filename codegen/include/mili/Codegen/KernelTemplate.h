@@ -27,6 +27,9 @@ bool isDeterministic(Operation *op);
 /// number of groups.
 bool isOnWantedRows(GroupOp group);
 
+/// Which of a template's kernels was asked for, for a stage (see KernelTemplate::getChoices); empty: none.
+StringRef kernelChoice(Operation *op, StringRef stage);
+
 /// The page table of a state, as memory planning left it on the module around `op` (see PageTable of
 /// mili/runtime/memory.h): its place among the plan's tables, and the pages of each of its states. The first one, without
 /// pages, before memory planning.
@@ -55,6 +58,8 @@ public:
   virtual bool match(GroupOp group) const = 0;
   /// Layouts ("row_major", "panel16", ...) that it reads for operand `index`, a weight; best first.
   virtual SmallVector<StringRef> getWeightLayouts(GroupOp group, unsigned index) const = 0;
+  /// Stages for which it has several kernels, and their names; the first is the default.
+  virtual std::vector<std::pair<StringRef, std::vector<StringRef>>> getChoices() const { return {}; }
   /// Called once the layouts are fixed. Emits a located diagnostic on failure.
   virtual FailureOr<GroupPlan> plan(GroupOp group, BucketAttr bucket) const = 0;
 };
@@ -65,6 +70,7 @@ public:
   void add(std::unique_ptr<KernelTemplate> kernelTemplate);
   const KernelTemplate *lookup(StringRef name) const;
   const KernelTemplate *match(GroupOp group) const;
+  ArrayRef<std::unique_ptr<KernelTemplate>> getTemplates() const { return templates; }
 
   /// The registry of a target ("cpu", "cuda"); null when there is none of that name.
   static KernelRegistry *forTarget(StringRef target);

@@ -11,7 +11,11 @@ def SelectKernels : Pass<"mili-codegen-select-kernels", "::mlir::ModuleOp"> {
     `arena_scratch`. Every user of a weight states the layouts that it reads, best first; the first that all of them read is
     taken. A group that no template can run, and a weight without a common layout, are errors that name them.
   }];
-  let options = [Option<"target", "target", "std::string", "\"cpu\"", "Whose templates: cpu or cuda">];
+  let options = [
+    Option<"target", "target", "std::string", "\"cpu\"", "Whose templates: cpu or cuda">,
+    ListOption<"kernels", "kernels", "std::string",
+               "Which of several kernels a template takes, each stage=name; an unknown one lists what there is">
+  ];
   let dependentDialects = ["::mlir::mili::MiliDialect"];
 }
 

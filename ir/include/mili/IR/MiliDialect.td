@@ -30,6 +30,8 @@ def Mili_Dialect : Dialect {
     static constexpr llvm::StringLiteral getRequestsAttrName() { return "mili.requests"; }
     /// Unit attribute, set by the driver: what a token computes does not depend on what else is in the step.
     static constexpr llvm::StringLiteral getDeterministicAttrName() { return "mili.deterministic"; }
+    /// Dictionary of strings, set by kernel selection: which of several kernels a template takes for a stage.
+    static constexpr llvm::StringLiteral getKernelsAttrName() { return "mili.kernels"; }
   private:
     void registerTypes();
     void registerAttributes();
