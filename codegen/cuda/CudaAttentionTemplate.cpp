@@ -105,7 +105,8 @@ public:
         else
           stage.launches.push_back(
               CudaLaunchAttr::get(group.getContext(), arch, 128, shape.prefillShared(arch == 90), 0));
-      stage.config = {{"tiles", stage.tiles}, {"wgmma", wgmma}};
+      if (wgmma)
+        stage.config = {{"wgmma_tiles", stage.tiles}};
       plan.stages.push_back(stage.get(group.getContext()));
       return plan;
     }
@@ -140,7 +141,7 @@ public:
     auto op = cast<AttentionOp>(kernel.getHeroOp());
     Shape shape(op);
     const bool decode = kernel.stage.getName() == "decode";
-    const bool wgmma = !decode && kernel.get("wgmma") != 0;
+    const bool wgmma = kernel.stage.getConfig().contains("wgmma_tiles");
     writer.include(decode ? "mili/device/attention_decode.cuh" : "mili/device/attention_prefill.cuh");
     if (wgmma)
       writer.include("mili/device/attention_prefill_wgmma.cuh");
@@ -225,7 +226,7 @@ public:
                           kernel.get("counters") ? "counters" : "nullptr"));
     else if (wgmma)
       writer.line(formatv("mili::attention_prefill_on_either<Config>(batch, Source{0}, {1}, nullptr, {2}, {3});",
-                          construct, printer.params().input(state), printer.params().output(), kernel.get("tiles")));
+                          construct, printer.params().input(state), printer.params().output(), kernel.get("wgmma_tiles")));
     else
       writer.line(formatv("mili::attention_prefill<Config>(batch, Source{0}, {1}, nullptr, {2}, blockIdx.x);",
                           construct, printer.params().input(state), printer.params().output()));
