@@ -296,9 +296,13 @@ std::string name_of(mlir::Value value) {
   auto result = mlir::cast<mlir::OpResult>(value);
   auto name = mlir::dyn_cast<mlir::NameLoc>(result.getOwner()->getLoc());
   std::string text = name ? name.getName().str() : "?";
-  if (result.getOwner()->getNumResults() > 1)
-    text += "#" + std::to_string(result.getResultNumber());
-  return text;
+  if (result.getOwner()->getNumResults() == 1)
+    return text;
+  // Merged projections have a name of their own.
+  static const std::map<std::string, std::vector<std::string>> kMerged = {{"qkv", {"q", "k", "v"}},
+                                                                          {"gate_up", {"gate", "up"}}};
+  const auto merged = kMerged.find(text);
+  return merged == kMerged.end() ? text : merged->second.at(result.getResultNumber());
 }
 
 void compile(const Case &one, const std::string &target, const std::string &path, Outputs &outputs) {
