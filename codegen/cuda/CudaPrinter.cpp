@@ -43,7 +43,9 @@ void KernelParameters::add(StringRef name, StringRef type) {
 }
 
 KernelParameters::KernelParameters(CudaWriter &writer, const CudaKernel &kernel) {
-  writer.unique("batch");
+  // What functors and loops name for themselves.
+  for (StringRef name : {"batch", "g", "i", "k", "operands", "row", "feature", "token", "team", "shared", "v"})
+    writer.unique(name);
   add("batch", "const mili::Batch *");
   for (BlockArgument argument : kernel.body.getArguments()) {
     if (!isKernelArgument(argument))
