@@ -10,7 +10,7 @@
 // Pages wholly before a window are skipped.
 //
 //===------------------------------------------------------------------------===//
-#include "RowProgram.h"
+#include "mili/Codegen/RowProgram.h"
 
 #include "mili/Codegen/CpuTemplates.h"
 
