@@ -183,20 +183,35 @@ struct AddedPasses {
   std::string pipeline;
 };
 
-/// Passes of every module: what is added may be for functions, too.
-PassManager phaseManager(MLIRContext *context) {
-  return PassManager(context, ModuleOp::getOperationName(), OpPassManager::Nesting::Implicit);
-}
-
-Status parsePasses(const AddedPasses &passes, OpPassManager &pm) {
+/// Parses a pipeline for modules, or else for functions: one for functions need not say so.
+Status parsePasses(const std::string &text, OpPassManager &pm) {
   std::string error;
   llvm::raw_string_ostream os(error);
-  if (succeeded(parsePassPipeline(passes.pipeline, pm, os)))
-    return ok_status();
-  // "MLIR Textual PassPipeline Parser:1:1: error: what", the line, a mark below it.
-  StringRef what = StringRef(error).split("error: ").second.split('\n').first;
-  return invalid_argument((what.empty() ? StringRef(error).rtrim() : what).str() +
-                          " (mili-opt --help lists passes; a plugin's need --plugin FILE)");
+  // A pipeline that does not parse may have been added in part, so it is tried apart.
+  auto parses = [](const std::string &pipeline, raw_ostream &os) {
+    OpPassManager scratch(ModuleOp::getOperationName());
+    return succeeded(parsePassPipeline(pipeline, scratch, os));
+  };
+  if (parses(text, os))
+    return succeeded(parsePassPipeline(text, pm, os)) ? ok_status() : internal_error(error);
+  const std::string nested = "func.func(" + text + ")";
+  std::string nestedError;
+  llvm::raw_string_ostream nestedOs(nestedError);
+  if (parses(nested, nestedOs))
+    return succeeded(parsePassPipeline(nested, pm, os)) ? ok_status() : internal_error(error);
+  if (StringRef(error).contains("did you intend to nest"))
+    error = nestedError;
+  // "MLIR Textual PassPipeline Parser:1:1: error: what", the pipeline, a mark below it; options complain before.
+  SmallVector<StringRef> lines;
+  StringRef(error).split(lines, '\n', -1, /*KeepEmpty=*/false);
+  std::string what;
+  for (StringRef line : lines) {
+    if (line == text || line == nested || line.trim() == "^")
+      continue;
+    auto [before, after] = line.split("error: ");
+    what += (what.empty() ? "" : "; ") + (after.empty() ? before : after).str();
+  }
+  return invalid_argument(what + " (mili-opt --help lists passes and their options; a plugin's need --plugin FILE)");
 }
 
 /// The options' pass_at, each checked against the passes that there are.
@@ -211,8 +226,8 @@ StatusOr<std::vector<AddedPasses>> readAddedPasses(const CompileOptions &options
     if (!parsed.ok())
       return parsed.status().with_context(where);
     result.push_back({*parsed, pipeline.str()});
-    OpPassManager scratch(ModuleOp::getOperationName(), OpPassManager::Nesting::Implicit);
-    if (Status status = parsePasses(result.back(), scratch); !status.ok())
+    OpPassManager scratch(ModuleOp::getOperationName());
+    if (Status status = parsePasses(result.back().pipeline, scratch); !status.ok())
       return status.with_context(where);
   }
   return result;
@@ -224,7 +239,7 @@ Status addPasses(OpPassManager &pm, mlir::mili::PipelinePoint point, const std::
   mlir::mili::buildPluginPasses(pm, point, options);
   for (const AddedPasses &passes : added)
     if (passes.point == point)
-      MILI_RETURN_IF_ERROR(parsePasses(passes, pm));
+      MILI_RETURN_IF_ERROR(parsePasses(passes.pipeline, pm));
   return ok_status();
 }
 
@@ -266,6 +281,7 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
   mlir::mili::registerCompilerDialects(registry);
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);
   context.loadAllAvailableDialects();
+  context.printOpOnDiagnostic(false);  // a whole function as a note; locations name the op
   Diagnostics diagnostics(&context, hooks);
 
   mlir::mili::ImportOptions import;
@@ -293,7 +309,8 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
   for (int i = 0; i <= static_cast<int>(options.compile_to); ++i) {
     Phase phase = static_cast<Phase>(i);
     progress(phase);
-    PassManager pm = phaseManager(&context);
+    // What plugins add may be for functions, too.
+    PassManager pm(&context, ModuleOp::getOperationName(), OpPassManager::Nesting::Implicit);
     MILI_RETURN_IF_ERROR(addPasses(pm, {phase, false}, added, options));
     mlir::mili::buildPhase(pm, phase, options, *module, &report);
     MILI_RETURN_IF_ERROR(addPasses(pm, {phase, true}, added, options));

@@ -4,7 +4,6 @@
 #include "mili/IR/MiliDialect.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/Pass/Pass.h"
 
 using namespace mlir;
 using namespace mlir::mili;

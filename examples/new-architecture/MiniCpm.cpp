@@ -33,8 +33,6 @@ static void build(ModelBuilder &b) {
 }
 
 MILI_PLUGIN("new-architecture", registration) {
-  registration.addArchitecture({.family = "minicpm",
-                                .classes = {"MiniCPMForCausalLM"},
-                                .readHuggingFace = readHuggingFace,
-                                .build = build});
+  registration.addArchitecture(
+      {.family = "minicpm", .classes = {"MiniCPMForCausalLM"}, .readHuggingFace = readHuggingFace, .build = build});
 }

@@ -22,6 +22,7 @@
 #include "mili/Compiler/Compiler.h"
 #include "mili/Compiler/Version.h"
 
+#include "mlir/Pass/Pass.h"
 #include "mlir/Support/LLVM.h"
 #include "llvm/Config/llvm-config.h"
 
@@ -32,7 +33,6 @@
 namespace mlir {
 class DialectRegistry;
 class OpPassManager;
-class Pass;
 }  // namespace mlir
 
 namespace mlir::mili {
@@ -78,7 +78,7 @@ public:
   /// A family of models; a class or GGUF name that is known already belongs to the plugin's family from now on.
   void addArchitecture(Architecture architecture);
 
-  /// Called for every compilation when the pipeline is built; may add any passes that run on a module.
+  /// Called for every compilation when the pipeline is built; may add passes for modules and for functions.
   using Extension = std::function<void(OpPassManager &, const ::mili::CompileOptions &)>;
   void addToPipeline(StringRef point, Extension extension);
 
