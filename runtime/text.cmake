@@ -26,7 +26,7 @@ add_library(mili_text STATIC
   text/tokenizer.cc
   text/tokenizer_section.cc
   text/unicode.cc)
-target_include_directories(mili_text PUBLIC include PRIVATE ${MILI_PCRE2_INCLUDE} ${MILI_UTF8PROC_INCLUDE})
+target_include_directories(mili_text PUBLIC ${MILI_PUBLIC_INCLUDE} PRIVATE ${MILI_PCRE2_INCLUDE} ${MILI_UTF8PROC_INCLUDE})
 target_compile_definitions(mili_text PRIVATE PCRE2_STATIC UTF8PROC_STATIC)
-target_link_libraries(mili_text PUBLIC mili_base PRIVATE mili_schema mili_options
+target_link_libraries(mili_text PUBLIC mili_base PRIVATE $<BUILD_INTERFACE:mili_schema> $<BUILD_INTERFACE:mili_options>
   ${MILI_PCRE2_ARCHIVE} ${MILI_UTF8PROC_ARCHIVE})

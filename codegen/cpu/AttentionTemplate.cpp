@@ -11,7 +11,7 @@
 // walked.
 //
 //===------------------------------------------------------------------------===//
-#include "RowProgram.h"
+#include "mili/Codegen/RowProgram.h"
 
 #include "mili/Codegen/CpuTemplates.h"
 

@@ -5,7 +5,7 @@
 //
 //===------------------------------------------------------------------------===//
 #include "PanelLayout.h"
-#include "RowProgram.h"
+#include "mili/Codegen/RowProgram.h"
 
 #include "mili/Codegen/CpuTemplates.h"
 

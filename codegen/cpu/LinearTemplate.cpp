@@ -15,7 +15,7 @@
 //
 //===------------------------------------------------------------------------===//
 #include "PanelLayout.h"
-#include "RowProgram.h"
+#include "mili/Codegen/RowProgram.h"
 
 #include "mili/Codegen/CpuTemplates.h"
 

@@ -1,5 +1,5 @@
 //===- RowProgram.cpp --------------------------------------------------------===//
-#include "RowProgram.h"
+#include "mili/Codegen/RowProgram.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"

@@ -1,5 +1,5 @@
 //===- RowTemplate.cpp - groups without a product, one row a tile ------------===//
-#include "RowProgram.h"
+#include "mili/Codegen/RowProgram.h"
 
 #include "mili/Codegen/CpuTemplates.h"
 

@@ -5,7 +5,7 @@
 // over tiles of queries that are final, with the step's keys and values in the pages.
 //
 //===------------------------------------------------------------------------===//
-#include "CudaPrinter.h"
+#include "mili/Codegen/CudaPrinter.h"
 
 using namespace mlir;
 using namespace mlir::mili;

@@ -7,7 +7,7 @@
 // Tiles are chosen by a model of one multiprocessor (chooseTiles).
 //
 //===------------------------------------------------------------------------===//
-#include "CudaPrinter.h"
+#include "mili/Codegen/CudaPrinter.h"
 
 #include <cmath>
 #include <limits>

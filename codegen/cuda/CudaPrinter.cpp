@@ -1,5 +1,5 @@
 //===- CudaPrinter.cpp -------------------------------------------------------===//
-#include "CudaPrinter.h"
+#include "mili/Codegen/CudaPrinter.h"
 
 #include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/StringExtras.h"

@@ -13,6 +13,19 @@ using namespace mlir;
 using namespace mlir::mili;
 using namespace mlir::mili::codegen;
 
+static std::vector<CudaFile> &pluginHeaders() {
+  static std::vector<CudaFile> headers;
+  return headers;
+}
+
+bool mlir::mili::codegen::addCudaHeader(CudaFile header) {
+  auto same = [&](const CudaFile &other) { return other.name == header.name; };
+  if (llvm::any_of(pluginHeaders(), same) || llvm::any_of(cudaHeaders(), same))
+    return false;
+  pluginHeaders().push_back(std::move(header));
+  return true;
+}
+
 /// The group's IR, without what depends on the bucket.
 static std::string describe(plan::KernelOp kernel, StageAttr stage, size_t stages) {
   std::string text;
@@ -45,6 +58,7 @@ static std::string baseName(StringRef kernel, StageAttr stage) {
 FailureOr<CudaProgram> mlir::mili::codegen::emitCudaProgram(ModuleOp planModule) {
   CudaProgram program;
   program.headers = cudaHeaders();
+  llvm::append_range(program.headers, pluginHeaders());
   KernelRegistry *registry = KernelRegistry::forTarget("cuda");
   llvm::StringMap<std::string> unitOfText;  // with MILI_KERNEL for the name
   llvm::StringMap<unsigned> uses;

@@ -1,5 +1,5 @@
 //===- CudaRowTemplate.cpp - groups without a product, a block a row ---------===//
-#include "CudaPrinter.h"
+#include "mili/Codegen/CudaPrinter.h"
 
 #include "llvm/ADT/MapVector.h"
 #include "llvm/Support/MathExtras.h"

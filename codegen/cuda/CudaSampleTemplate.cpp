@@ -1,5 +1,5 @@
 //===- CudaSampleTemplate.cpp - the next token -------------------------------===//
-#include "CudaPrinter.h"
+#include "mili/Codegen/CudaPrinter.h"
 
 using namespace mlir;
 using namespace mlir::mili;

@@ -66,6 +66,17 @@ void KernelRegistry::add(std::unique_ptr<KernelTemplate> kernelTemplate) {
   templates.push_back(std::move(kernelTemplate));
 }
 
+bool KernelRegistry::addFromPlugin(std::unique_ptr<KernelTemplate> kernelTemplate) {
+  if (lookup(kernelTemplate->getName()))
+    return false;
+  templates.insert(templates.begin() + static_cast<ptrdiff_t>(fromPlugins++), std::move(kernelTemplate));
+  return true;
+}
+
+bool KernelRegistry::fuses(Operation *hero, Operation *op, bool prologue) const {
+  return llvm::any_of(templates, [&](const auto &entry) { return entry->fuses(hero, op, prologue); });
+}
+
 const KernelTemplate *KernelRegistry::lookup(StringRef name) const {
   for (const auto &entry : templates)
     if (entry->getName() == name)

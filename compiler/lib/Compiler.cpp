@@ -5,6 +5,7 @@
 #include "mili/Codegen/CpuObject.h"
 #include "mili/Codegen/PlanFile.h"
 #include "mili/Compiler/Pipeline.h"
+#include "mili/Compiler/Plugin.h"
 #include "mili/Frontends/Import.h"
 #include "mili/Frontends/ModelFile.h"
 #include "mili/IR/MiliDialect.h"
@@ -17,6 +18,7 @@
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/IR/Verifier.h"
 #include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassRegistry.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/MemoryBuffer.h"
@@ -197,6 +199,72 @@ MemoryFigures readFigures(ModuleOp module) {
   return figures;
 }
 
+/// One --pass-at.
+struct AddedPasses {
+  mlir::mili::PipelinePoint point;
+  std::string pipeline;
+};
+
+/// Parses a pipeline for modules, or else for functions: one for functions need not say so.
+Status parsePasses(const std::string &text, OpPassManager &pm) {
+  std::string error;
+  llvm::raw_string_ostream os(error);
+  // A pipeline that does not parse may have been added in part, so it is tried apart.
+  auto parses = [](const std::string &pipeline, raw_ostream &os) {
+    OpPassManager scratch(ModuleOp::getOperationName());
+    return succeeded(parsePassPipeline(pipeline, scratch, os));
+  };
+  if (parses(text, os))
+    return succeeded(parsePassPipeline(text, pm, os)) ? ok_status() : internal_error(error);
+  const std::string nested = "func.func(" + text + ")";
+  std::string nestedError;
+  llvm::raw_string_ostream nestedOs(nestedError);
+  if (parses(nested, nestedOs))
+    return succeeded(parsePassPipeline(nested, pm, os)) ? ok_status() : internal_error(error);
+  if (StringRef(error).contains("did you intend to nest"))
+    error = nestedError;
+  // "MLIR Textual PassPipeline Parser:1:1: error: what", the pipeline, a mark below it; options complain before.
+  SmallVector<StringRef> lines;
+  StringRef(error).split(lines, '\n', -1, /*KeepEmpty=*/false);
+  std::string what;
+  for (StringRef line : lines) {
+    if (line == text || line == nested || line.trim() == "^")
+      continue;
+    auto [before, after] = line.split("error: ");
+    what += (what.empty() ? "" : "; ") + (after.empty() ? before : after).str();
+  }
+  return invalid_argument(what + " (mili-opt --help lists passes and their options; a plugin's need --plugin FILE)");
+}
+
+/// The options' pass_at, each checked against the passes that there are.
+StatusOr<std::vector<AddedPasses>> readAddedPasses(const CompileOptions &options) {
+  std::vector<AddedPasses> result;
+  for (const std::string &text : options.pass_at) {
+    const std::string where = "--pass-at " + text;
+    auto [point, pipeline] = StringRef(text).split(':');
+    if (pipeline.empty())
+      return invalid_argument(where + ": expected POINT:PASSES, e.g. after-fuse:my-pass{x=1}");
+    auto parsed = mlir::mili::parsePipelinePoint(point);
+    if (!parsed.ok())
+      return parsed.status().with_context(where);
+    result.push_back({*parsed, pipeline.str()});
+    OpPassManager scratch(ModuleOp::getOperationName());
+    if (Status status = parsePasses(result.back().pipeline, scratch); !status.ok())
+      return status.with_context(where);
+  }
+  return result;
+}
+
+/// Passes of plugins, then of --pass-at.
+Status addPasses(OpPassManager &pm, mlir::mili::PipelinePoint point, const std::vector<AddedPasses> &added,
+                 const CompileOptions &options) {
+  mlir::mili::buildPluginPasses(pm, point, options);
+  for (const AddedPasses &passes : added)
+    if (passes.point == point)
+      MILI_RETURN_IF_ERROR(parsePasses(passes.pipeline, pm));
+  return ok_status();
+}
+
 std::string printReport(const mlir::mili::FusionReport &report, ExplainFormat format) {
   std::string text;
   llvm::raw_string_ostream os(text);
@@ -224,6 +292,10 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
   if (!cuda && !options.cuda_dir.empty())
     return invalid_argument("--emit-cuda " + options.cuda_dir + ": only target cuda has CUDA sources, found --target " +
                             options.target);
+  for (const std::string &plugin : options.plugins)
+    MILI_RETURN_IF_ERROR(load_plugin(plugin));
+  mlir::mili::registerCompilerPasses();
+  MILI_ASSIGN_OR_RETURN(const std::vector<AddedPasses> added, readAddedPasses(options));
   progress(Phase::kImport);
   MILI_ASSIGN_OR_RETURN(std::unique_ptr<ModelFile> model, ModelFile::open(options.model, !options.synthetic_weights));
 
@@ -259,8 +331,11 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
   for (int i = 0; i <= static_cast<int>(options.compile_to); ++i) {
     Phase phase = static_cast<Phase>(i);
     progress(phase);
-    PassManager pm(&context);
+    // What plugins add may be for functions, too.
+    PassManager pm(&context, ModuleOp::getOperationName(), OpPassManager::Nesting::Implicit);
+    MILI_RETURN_IF_ERROR(addPasses(pm, {phase, false}, added, options));
     mlir::mili::buildPhase(pm, phase, options, *module, &report);
+    MILI_RETURN_IF_ERROR(addPasses(pm, {phase, true}, added, options));
     if (pm.size() != 0 && failed(pm.run(*module)))
       return diagnostics.failed(options.model, phase);
     if (phase == Phase::kImport && failed(verify(*module)))

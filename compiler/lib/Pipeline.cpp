@@ -3,6 +3,7 @@
 
 #include "mili/Codegen/CudaTemplates.h"
 #include "mili/Codegen/Passes.h"
+#include "mili/Compiler/Plugin.h"
 #include "mili/IR/MiliDialect.h"
 #include "mili/IR/MiliPlan.h"
 #include "mili/Passes/FusionReport.h"
@@ -25,14 +26,25 @@ using ::mili::Phase;
 
 void mlir::mili::registerCompilerDialects(DialectRegistry &registry) {
   registry.insert<MiliDialect, plan::MiliPlanDialect, func::FuncDialect, arith::ArithDialect>();
+  appendPluginDialects(registry);
+}
+
+void mlir::mili::registerCompilerPasses() {
+  static const bool registered = [] {
+    registerTransformsPasses();
+    registerAllPasses();
+    codegen::registerCodegenPasses();
+    return true;
+  }();
+  (void)registered;
 }
 
 StringRef mlir::mili::targetDevice(const CompileOptions &options) {
   return StringRef(options.target).split(':').first;
 }
 
-/// What a target's kernels cannot fuse.
-static GroupFilter filterFor(StringRef target) {
+/// What a target's kernels for MILI's ops cannot fuse.
+static GroupFilter ownFilter(StringRef target) {
   if (target != "cuda")
     return [](const FusionCandidate &candidate) -> std::optional<std::string> {
       if (candidate.prologue && isa<AttentionOp, KvAppendOp, RopeOp>(candidate.hero))
@@ -60,6 +72,21 @@ static GroupFilter filterFor(StringRef target) {
             return "a piece of the split is no multiple of 8 features";
     }
     return std::nullopt;
+  };
+}
+
+/// What a target's kernels cannot fuse. Where an op of another dialect leads or joins, only templates that know it say.
+static GroupFilter filterFor(StringRef target) {
+  return [own = ownFilter(target), registry = codegen::KernelRegistry::forTarget(target)](
+             const FusionCandidate &candidate) -> std::optional<std::string> {
+    if (llvm::all_of(ArrayRef<Operation *>{candidate.hero, candidate.op},
+                     [](Operation *op) { return isa_and_present<MiliDialect>(op->getDialect()); }))
+      return own(candidate);
+    if (registry->fuses(candidate.hero, candidate.op, candidate.prologue))
+      return std::nullopt;
+    return ("no kernel of this target has " + candidate.op->getName().getStringRef() + " in a group led by " +
+            candidate.hero->getName().getStringRef())
+        .str();
   };
 }
 

@@ -58,6 +58,7 @@ constexpr const char *kFooter = R"(Examples:
   mili-compile model.gguf --compile-to fuse            print the IR with its fused groups
   mili-compile model.gguf -o m.mili --dump-phases ir/  write the IR after every phase
   mili-compile model.gguf --explain                    why each op was fused, or not
+  mili-compile model.gguf -o m.mili --plugin my.so --pass-at after-import:my-pass{x=1}
 
 The plan states the memory it needs, exactly: weights + arena + KV for --requests sequences of --context tokens.
 Run it with mili-run, look into it with `mili-plan show`.)";
@@ -196,6 +197,16 @@ int main(int argc, char **argv) {
   app.add_option("--synthetic-weights", options.synthetic_weights,
                  "no weights are read (MODEL needs only its config.json): the device fills them from this seed")
       ->type_name("SEED");
+  app.add_option("--plugin", options.plugins, "load this plugin (a shared library; may be given more than once)")
+      ->type_name("FILE")
+      ->expected(1)
+      ->take_all();
+  app.add_option("--pass-at", options.pass_at,
+                 "run passes at a point of the pipeline, before-PHASE or after-PHASE: after-fuse:my-pass{x=1} (may be "
+                 "given more than once)")
+      ->type_name("POINT:PASSES")
+      ->expected(1)
+      ->take_all();
   app.add_flag("--no-merge-projections", no_merge, "keep Q, K, V and gate, up as separate products");
   app.add_flag("--no-arena-reuse", no_reuse, "give every intermediate value memory of its own");
   app.add_flag("--deterministic", options.deterministic,

@@ -1,15 +1,12 @@
 //===- mili-opt.cpp - runs passes over textual IR ---------------------------===//
 //
 // The modular optimizer driver of every dialect and pass that MILI has or uses: what the lit tests and the authors of
-// passes work with. `mili-opt --help` lists the passes.
+// passes work with. `mili-opt --help` lists the passes. `--plugin FILE` adds what a plugin brings.
 //
 //===------------------------------------------------------------------------===//
-#include "mili/Codegen/Passes.h"
-#include "mili/IR/MiliDialect.h"
-#include "mili/IR/MiliPlan.h"
-#include "mili/Passes/Passes.h"
+#include "mili/Compiler/Pipeline.h"
+#include "mili/Compiler/Plugin.h"
 
-#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Arith/Transforms/ShardingInterfaceImpl.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
 #include "mlir/Dialect/Func/Extensions/ShardingExtensions.h"
@@ -26,24 +23,50 @@
 #include "mlir/Dialect/Tensor/IR/Tensor.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
-#include "mlir/Transforms/Passes.h"
+#include "llvm/Support/CommandLine.h"
+#include "llvm/Support/raw_ostream.h"
 
 using namespace mlir;
 
+// For --help; the passes and options that plugins add must be known before the command line is parsed.
+static llvm::cl::list<std::string> plugins("plugin", llvm::cl::desc("Load this plugin of MILI's (may be repeated)"),
+                                           llvm::cl::value_desc("file"));
+
+/// Loads FILE of every "--plugin FILE" and "--plugin=FILE"; false after a message.
+static bool loadPlugins(int argc, char **argv) {
+  for (int i = 1; i < argc; ++i) {
+    StringRef argument = argv[i];
+    if (!argument.consume_front("--plugin") && !argument.consume_front("-plugin"))
+      continue;
+    StringRef file;
+    if (argument.consume_front("="))
+      file = argument;
+    else if (argument.empty() && i + 1 < argc)
+      file = argv[++i];
+    else
+      continue;  // another option, or one without a value, which the parser reports
+    if (::mili::Status status = ::mili::load_plugin(file.str()); !status.ok()) {
+      llvm::errs() << "mili-opt: " << status.message() << "\n";
+      return false;
+    }
+  }
+  return true;
+}
+
 int main(int argc, char **argv) {
+  mlir::mili::registerCompilerPasses();
+  if (!loadPlugins(argc, argv))
+    return 1;
   DialectRegistry registry;
-  registry.insert<mili::MiliDialect, mili::plan::MiliPlanDialect>();
-  registry.insert<arith::ArithDialect, cf::ControlFlowDialect, func::FuncDialect, linalg::LinalgDialect,
-                  LLVM::LLVMDialect, math::MathDialect, memref::MemRefDialect, scf::SCFDialect, shard::ShardDialect,
-                  tensor::TensorDialect, vector::VectorDialect>();
+  mlir::mili::registerCompilerDialects(registry);
+  registry.insert<cf::ControlFlowDialect, linalg::LinalgDialect, LLVM::LLVMDialect, math::MathDialect,
+                  memref::MemRefDialect, scf::SCFDialect, shard::ShardDialect, tensor::TensorDialect,
+                  vector::VectorDialect>();
   arith::registerShardingInterfaceExternalModels(registry);
   func::registerShardingInterfaceExternalModels(registry);
   linalg::registerShardingInterfaceExternalModels(registry);
   tensor::registerShardingInterfaceExternalModels(registry);
 
-  registerTransformsPasses();
   shard::registerShardPasses();
-  mili::registerAllPasses();
-  mili::codegen::registerCodegenPasses();
   return asMainReturnCode(MlirOptMain(argc, argv, "MILI modular optimizer driver\n", registry));
 }

@@ -1,18 +1,18 @@
-// Ops by themselves and in small groups, for random shapes, against an f64 reference (op_cases.h). Whatever a launch writes
-// is compared, and then given to the reference, so that an error shows where it is made and none add up. The arena and the
-// KV cache begin as NaN, so that what nobody wrote shows, too.
+// Ops by themselves and in small groups, for random shapes, against an f64 reference (op_cases.h). Whatever a launch
+// writes is compared, and then given to the reference, so that an error shows where it is made and none add up. The
+// arena and the KV cache begin as NaN, so that what nobody wrote shows, too.
 //
-// Built twice: ops_test compiles its cases for the CPU and for CUDA and runs them where it can; ops_plans_test, free of LLVM,
-// runs what ops_test left in a folder (MILI_OPS_PLANS), so that a GPU machine needs no compiler.
+// Built twice: ops_test compiles its cases for the CPU and for CUDA and runs them where it can; ops_plans_test, free of
+// LLVM, runs what ops_test left in a folder (MILI_OPS_PLANS), so that a GPU machine needs no compiler.
 //
 //   MILI_OPS_SEED   the first seed; random if not set, and printed
 //   MILI_OPS_CASES  cases of each kind; 2 if not set
 //   MILI_OPS_WRITE  ops_test: leave the plans for CUDA in this folder and run nothing
 //
 // Bounds. bf16: every value of a row is rounded to a relative 2^-9 where a group stores it, and at most twice inside (a
-// normalized row before tensor cores, softmax weights, keys in pages): together less than 2^-7 of a row's norm, and of a
-// single element no more than 2^-5 of the row's root mean square beside 2^-7 of itself. f32: sums of at most 512 products in
-// another order, and exponentials to 1e-6, give about 1e-6; the bound is 2e-5.
+// normalized row before tensor cores, softmax weights, keys in pages): together less than 2^-7 of a row's norm, and of
+// a single element no more than 2^-5 of the row's root mean square beside 2^-7 of itself. f32: sums of at most 512
+// products in another order, and exponentials to 1e-6, give about 1e-6; the bound is 2e-5.
 #include "op_cases.h"
 
 #ifndef MILI_OPS_PLANS_ONLY
@@ -39,6 +39,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <numeric>
 #include <random>
 #include <sstream>
 #include <unistd.h>
@@ -170,12 +171,16 @@ void run(const Case &one, Plan opened, const Outputs &outputs) {
   const plan::Plan &meta = (*engine)->plan().meta();
   std::mt19937_64 random(one.seed);
 
-  // Pages of the sequences, shuffled.
-  const int pages_each = (one.context + 63) / 64;
-  std::vector<int32_t> pages;
-  for (int i = 0; i < one.requests * pages_each; ++i)
-    pages.push_back(i + 1);
-  std::shuffle(pages.begin(), pages.end(), random);
+  // Pages of the sequences in each page table, shuffled.
+  std::vector<std::vector<PageList>> pages(one.requests);
+  for (const PageTable &table : (*engine)->page_tables()) {
+    PageList all(table.pages - 1);
+    std::iota(all.begin(), all.end(), 1);
+    std::shuffle(all.begin(), all.end(), random);
+    for (int i = 0; i < one.requests; ++i)
+      pages[i].emplace_back(all.begin() + static_cast<ptrdiff_t>(i * table.ring),
+                            all.begin() + static_cast<ptrdiff_t>((i + 1) * table.ring));
+  }
 
   Reference reference;
   reference.bf16 = bf16;
@@ -197,9 +202,7 @@ void run(const Case &one, Plan opened, const Outputs &outputs) {
         rows.position.push_back(lengths[sequence] + i);
       }
       wanted.push_back(rows.token.size() - 1);
-      sequences.push_back({.tokens = tokens[p],
-                           .position = lengths[sequence],
-                           .pages = std::span(pages).subspan(static_cast<size_t>(sequence) * pages_each, pages_each)});
+      sequences.push_back({.tokens = tokens[p], .position = lengths[sequence], .pages = pages[sequence]});
       lengths[sequence] += pieces[p].tokens;
     }
     StatusOr<StepOutput> out = (*engine)->step(sequences);
@@ -247,7 +250,8 @@ void run(const Case &one, Plan opened, const Outputs &outputs) {
     }
     if (bucket->sampled_offset() >= 0) {
       std::vector<int32_t> sampled(wanted.size());
-      ASSERT_TRUE(device.copy_to_host(sampled.data(), device.arena + bucket->sampled_offset(), sampled.size() * 4).ok());
+      ASSERT_TRUE(
+          device.copy_to_host(sampled.data(), device.arena + bucket->sampled_offset(), sampled.size() * 4).ok());
       for (size_t r = 0; r < wanted.size(); ++r) {
         const auto row = out->row(static_cast<int64_t>(r));
         EXPECT_EQ(sampled[r], std::max_element(row.begin(), row.end()) - row.begin()) << at << "sampled row " << r;
@@ -373,8 +377,9 @@ TEST_P(Ops, AgreeWithTheReference) {
   for (uint64_t i = 0; i < (count ? std::strtoull(count, nullptr, 10) : 2); ++i) {
     const Case one = mili::testing::make_case(kind, first_seed() + i);
     SCOPED_TRACE(kind + ", MILI_OPS_SEED=" + std::to_string(one.seed));
-    const std::string path = (folder ? std::string(folder) + "/" : ::testing::TempDir() + "ops-" + std::to_string(getpid()) + "-") +
-                             kind + "-" + std::to_string(one.seed) + ".mili";
+    const std::string path =
+        (folder ? std::string(folder) + "/" : ::testing::TempDir() + "ops-" + std::to_string(getpid()) + "-") + kind +
+        "-" + std::to_string(one.seed) + ".mili";
     Outputs outputs;
     compile(one, target, path, outputs);
     if (HasFatalFailure())
@@ -420,7 +425,8 @@ TEST(Ops, PlansCompiledElsewhere) {
     if (entry.path().extension() != ".mili")
       continue;
     const size_t dash = stem.rfind('-');
-    const Case one = mili::testing::make_case(stem.substr(0, dash), std::strtoull(stem.c_str() + dash + 1, nullptr, 10));
+    const Case one =
+        mili::testing::make_case(stem.substr(0, dash), std::strtoull(stem.c_str() + dash + 1, nullptr, 10));
     SCOPED_TRACE(stem);
     Outputs outputs;
     std::ifstream list(entry.path().string() + ".outputs");

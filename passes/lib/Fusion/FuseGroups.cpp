@@ -77,6 +77,16 @@ struct PrologueDecision {
   std::string reason;
 };
 
+/// Roles are offered by either end of an edge: an op knows those of its own dialect only.
+bool mayPrecede(FusibleOp producer, OpOperand &use) {
+  auto consumer = dyn_cast<FusibleOp>(use.getOwner());
+  return producer.isPrologueFor(use) || (consumer && consumer.acceptsPrologue(use));
+}
+bool mayFollow(FusibleOp user, Operation *producer) {
+  auto fusible = dyn_cast<FusibleOp>(producer);
+  return user.isEpilogueFor(producer) || (fusible && fusible.acceptsEpilogue(user));
+}
+
 std::string microseconds(double ns) {
   std::string text;
   llvm::raw_string_ostream os(text);
@@ -188,7 +198,7 @@ PrologueDecision Fuser::decidePrologue(Operation *producer) {
       kept = true;
       continue;
     }
-    if (!fusible.isPrologueFor(use))
+    if (!mayPrecede(fusible, use))
       return refuse(getSourceName(consumer) + " reads it from memory");
     if (!must && isDisabled(producer, consumer, producer))
       return refuse("switched off");
@@ -247,7 +257,7 @@ PrologueDecision Fuser::decidePrologue(Operation *producer) {
 void Fuser::growPrologue(Group &group, Operation *consumer) {
   for (OpOperand &operand : consumer->getOpOperands()) {
     auto producer = operand.get().getDefiningOp<FusibleOp>();
-    if (!producer || groupOf.contains(producer) || !producer.isPrologueFor(operand))
+    if (!producer || groupOf.contains(producer) || !mayPrecede(producer, operand))
       continue;
     bool must = producer.getHeroPriority() == 0;
     // Only what feeds the hero runs before it; behind an epilogue op only what has no kernel of its own does.
@@ -320,7 +330,7 @@ void Fuser::growEpilogue(Group &group) {
     llvm::sort(users, [](Operation *a, Operation *b) { return a->isBeforeInBlock(b); });
     for (Operation *user : users) {
       auto fusible = dyn_cast<FusibleOp>(user);
-      if (!fusible || group.members.contains(user) || !fusible.isEpilogueFor(producer))
+      if (!fusible || group.members.contains(user) || !mayFollow(fusible, producer))
         continue;
       std::string &reason = reasons[{producer, user}];
       if (Group *other = groupOf.lookup(user)) {
@@ -385,7 +395,7 @@ bool Fuser::leavesGroup(Value result, const Group &group) const {
 /// Why an edge came out as it did when no attempt at this very edge says so.
 std::string Fuser::explain(Operation *producer, Operation *consumer, bool fused) const {
   if (fused)
-    return cast<FusibleOp>(consumer).isEpilogueFor(producer) ? "epilogue" : "inside the group by another edge";
+    return mayFollow(cast<FusibleOp>(consumer), producer) ? "epilogue" : "inside the group by another edge";
   auto it = recomputed.find(consumer);
   if (it != recomputed.end())
     return "an input of " + getSourceName(it->second.front()->hero) + ", which recomputes " +

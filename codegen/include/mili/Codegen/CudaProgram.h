@@ -25,6 +25,10 @@ struct CudaProgram {
 /// The device headers that the compiler was built with, and the batch's field list, by the names that sources include.
 std::vector<CudaFile> cudaHeaders();
 
+/// A header of a plugin ("example/norm.cuh"), by the name that its sources include: every plan for CUDA carries it from
+/// now on. False where there is one of that name.
+bool addCudaHeader(CudaFile header);
+
 /// One unit compiled for one architecture, and what it needs of a multiprocessor (see KernelResources in cuda.fbs).
 struct CudaImage {
   std::string unit, bytes;

@@ -1,7 +1,8 @@
 //===- KernelTemplate.h - how groups become kernels --------------*- C++ -*-===//
 //
-// A KernelTemplate turns one kind of group (chosen by its hero) into launches of code. Templates register themselves
-// per target; adding one is one file. Kernel selection (before memory planning) asks `plan`; codegen asks `emit`.
+// A KernelTemplate turns one kind of group (chosen by its hero) into launches of code. Templates are registered per
+// target, here or by a plugin; adding one is one file. Kernel selection (before memory planning) asks `plan`; codegen
+// asks `emit`.
 //
 //===------------------------------------------------------------------------===//
 #ifndef MILI_CODEGEN_KERNELTEMPLATE_H
@@ -62,12 +63,19 @@ public:
   virtual std::vector<std::pair<StringRef, std::vector<StringRef>>> getChoices() const { return {}; }
   /// Called once the layouts are fixed. Emits a located diagnostic on failure.
   virtual FailureOr<GroupPlan> plan(GroupOp group, BucketAttr bucket) const = 0;
+  /// Asked by fusion where one of the two ops is of another dialect than MILI's: whether it can run a group led by
+  /// `hero` that `op` has joined, before the hero (`prologue`) or after it. By default it cannot.
+  virtual bool fuses(Operation *hero, Operation *op, bool prologue) const { return false; }
 };
 
-/// Templates of one target, in order of registration.
+/// Templates of one target: first those of plugins, then the target's own, each in order of registration.
 class KernelRegistry {
 public:
   void add(std::unique_ptr<KernelTemplate> kernelTemplate);
+  /// False, and nothing is added, where the target has a template of that name.
+  bool addFromPlugin(std::unique_ptr<KernelTemplate> kernelTemplate);
+  /// Whether any template can run `op` in a group led by `hero` (see KernelTemplate::fuses).
+  bool fuses(Operation *hero, Operation *op, bool prologue) const;
   const KernelTemplate *lookup(StringRef name) const;
   const KernelTemplate *match(GroupOp group) const;
   ArrayRef<std::unique_ptr<KernelTemplate>> getTemplates() const { return templates; }
@@ -77,6 +85,7 @@ public:
 
 private:
   std::vector<std::unique_ptr<KernelTemplate>> templates;
+  size_t fromPlugins = 0;
 };
 
 }  // namespace mlir::mili::codegen

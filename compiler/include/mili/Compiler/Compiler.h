@@ -66,7 +66,17 @@ struct CompileOptions {
   std::string cuda_dir;                       // write the CUDA sources here; empty: do not
   std::string cuda_headers;                   // take the device headers from this folder; empty: the compiler's own
   std::optional<uint64_t> synthetic_weights;  // seed: no weights are read, the device makes them (cuda)
+  std::vector<std::string> plugins;           // shared libraries to load first (load_plugin)
+  // "POINT:PASSES": passes at a point of the pipeline, "before-PHASE" or "after-PHASE" (import has no before, codegen
+  // no after, pack neither), in MLIR's textual form: "after-fuse:my-pass{x=1}", "before-fuse:func.func(a,b)". Those of
+  // one point run in order, after what plugins added there.
+  std::vector<std::string> pass_at;
 };
+
+// Loads a plugin (mili/Compiler/Plugin.h); what it adds is there for the rest of the process. Loading one again does
+// nothing. A plugin that was built for another version of MILI or LLVM is refused, with both versions, before any of
+// its code runs. Not thread-safe, neither among calls nor with compile_model.
+Status load_plugin(const std::string &path);
 
 struct CompileProgress {
   Phase phase;

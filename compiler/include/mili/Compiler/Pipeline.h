@@ -24,8 +24,11 @@ struct FusionReport;
 /// "cuda" of "cuda:sm_90a".
 StringRef targetDevice(const ::mili::CompileOptions &options);
 
-/// Every dialect that a phase can leave in the module, and what they need to lower.
+/// Every dialect that a phase can leave in the module, what they need to lower, and the dialects of plugins.
 void registerCompilerDialects(DialectRegistry &registry);
+
+/// Every pass of MILI's and upstream's general ones, with MLIR's global registry. Once for a process.
+void registerCompilerPasses();
 
 /// Appends the passes of `phase` to a pipeline over a module. `report` receives fusion decisions; may be null.
 void buildPhase(OpPassManager &pm, ::mili::Phase phase, const ::mili::CompileOptions &options, ModuleOp module,

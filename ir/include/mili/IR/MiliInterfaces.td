@@ -8,8 +8,8 @@ def FusibleOpInterface : OpInterface<"FusibleOp"> {
   let cppNamespace = "::mlir::mili";
   let description = [{
     How an op takes part in fusion. A group has one *hero*, the op that decides which kernel template is used; ops
-    before it on the chosen operand are its *prologue*, ops after it its *epilogue*. Ops from outside the tree take
-    part by implementing this interface. An op that implements it and overrides nothing is an element-wise hero
+    before it on the chosen operand are its *prologue*, ops after it its *epilogue*. Either end of an edge may offer it:
+    ops from outside the tree take part by implementing this interface, and name the ops of MILI that may join them. An op that implements it and overrides nothing is an element-wise hero
     (priority 10) that fuses with nothing.
   }];
   let methods = [
@@ -28,6 +28,17 @@ def FusibleOpInterface : OpInterface<"FusibleOp"> {
         default.
       }],
       "bool", "isEpilogueFor", (ins "::mlir::Operation *":$producer), "", "return false;">,
+    InterfaceMethod<[{
+        The same said by the consumer: whether the producer of `operand`, one of this op's, may run in front of this op,
+        its hero. For producers that cannot know this op, `mili.add` for one; `isPrologueFor` or this is enough. By
+        default none may.
+      }],
+      "bool", "acceptsPrologue", (ins "::mlir::OpOperand &":$operand), "", "return false;">,
+    InterfaceMethod<[{
+        The same said by the producer: whether `user`, which reads a result of this op, may run in its epilogue.
+        `isEpilogueFor` or this is enough. By default none may.
+      }],
+      "bool", "acceptsEpilogue", (ins "::mlir::Operation *":$user), "", "return false;">,
     InterfaceMethod<[{
         Features of the hero's result, counted from a multiple of this number, that the op needs together in one tile,
         e.g. a head for RoPE; 1 when element-wise (the default).

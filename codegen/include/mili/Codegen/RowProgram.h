@@ -9,8 +9,8 @@
 // A unit may lie in one part of a split only; which part is decided at run time by its first feature.
 //
 //===------------------------------------------------------------------------===//
-#ifndef MILI_CODEGEN_CPU_ROWPROGRAM_H
-#define MILI_CODEGEN_CPU_ROWPROGRAM_H
+#ifndef MILI_CODEGEN_ROWPROGRAM_H
+#define MILI_CODEGEN_ROWPROGRAM_H
 
 #include "mili/Codegen/CpuKernelBuilder.h"
 #include "mili/Codegen/KernelTemplate.h"
@@ -100,4 +100,4 @@ private:
 
 }  // namespace mlir::mili::codegen
 
-#endif  // MILI_CODEGEN_CPU_ROWPROGRAM_H
+#endif  // MILI_CODEGEN_ROWPROGRAM_H

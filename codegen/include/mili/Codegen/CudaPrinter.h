@@ -5,8 +5,8 @@
 // kernels, attention's queries and keys). An op that it does not know is a located diagnostic.
 //
 //===------------------------------------------------------------------------===//
-#ifndef MILI_CODEGEN_CUDA_CUDAPRINTER_H
-#define MILI_CODEGEN_CUDA_CUDAPRINTER_H
+#ifndef MILI_CODEGEN_CUDAPRINTER_H
+#define MILI_CODEGEN_CUDAPRINTER_H
 
 #include "mili/Codegen/CudaTemplates.h"
 
@@ -116,4 +116,4 @@ private:
 
 }  // namespace mlir::mili::codegen
 
-#endif  // MILI_CODEGEN_CUDA_CUDAPRINTER_H
+#endif  // MILI_CODEGEN_CUDAPRINTER_H
