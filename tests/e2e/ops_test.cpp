@@ -1,18 +1,19 @@
-// Ops by themselves and in small groups, for random shapes, against an f64 reference (op_cases.h). Whatever a launch writes
-// is compared, and then given to the reference, so that an error shows where it is made and none add up. The arena and the
-// KV cache begin as NaN, so that what nobody wrote shows, too.
+// Ops by themselves and in small groups, for random shapes, against an f64 reference (op_cases.h). Whatever a launch
+// writes is compared, and then given to the reference, so that an error shows where it is made and none add up. The
+// arena and the KV cache begin as NaN, so that what nobody wrote shows, too.
 //
-// Built twice: ops_test compiles its cases for the CPU and for CUDA and runs them where it can; ops_plans_test, free of LLVM,
-// runs what ops_test left in a folder (MILI_OPS_PLANS), so that a GPU machine needs no compiler.
+// Built twice: ops_test compiles its cases for the CPU and for CUDA and runs them where it can; ops_plans_test, free of
+// LLVM, runs what ops_test left in a folder (MILI_OPS_PLANS), so that a GPU machine needs no compiler.
 //
 //   MILI_OPS_SEED   the first seed; random if not set, and printed
 //   MILI_OPS_CASES  cases of each kind; 2 if not set
 //   MILI_OPS_WRITE  ops_test: leave the plans for CUDA in this folder and run nothing
 //
 // Bounds. bf16: every value of a row is rounded to a relative 2^-9 where a group stores it, and at most twice inside (a
-// normalized row before tensor cores, softmax weights, keys in pages): together less than 2^-7 of a row's norm, and of a
-// single element no more than 2^-5 of the row's root mean square beside 2^-7 of itself. f32: sums of at most 512 products in
-// another order, and exponentials to 1e-6, give about 1e-6; the bound is 2e-5.
+// normalized row before tensor cores, softmax weights, keys in pages): together less than 2^-7 of a row's norm, and of
+// a single element, which may be a product of two such sums, no more than 2^-4 of the row's root mean square beside
+// 2^-7 of itself. f32: sums of at most 512 products in another order, and exponentials to 1e-6, give about 1e-6; the
+// bound is 2e-5.
 #include "op_cases.h"
 
 #ifndef MILI_OPS_PLANS_ONLY
@@ -125,7 +126,7 @@ private:
 void compare(const std::vector<double> &got, const std::vector<double> &want, int width, bool bf16,
              const std::string &what) {
   ASSERT_EQ(got.size(), want.size()) << what;
-  const double row_bound = bf16 ? std::ldexp(1, -7) : 2e-5, element_bound = bf16 ? std::ldexp(1, -5) : 2e-4;
+  const double row_bound = bf16 ? std::ldexp(1, -7) : 2e-5, element_bound = bf16 ? std::ldexp(1, -4) : 2e-4;
   for (size_t row = 0; row < got.size() / width; ++row) {
     double difference = 0, norm = 0;
     for (int i = 0; i < width; ++i) {
@@ -161,7 +162,10 @@ std::vector<double> read(PoisonedDevice &device, uint64_t offset, size_t count, 
 
 void run(const Case &one, Plan opened, const Outputs &outputs) {
   const bool cuda = opened.meta().target()->name()->string_view() == "cuda", bf16 = cuda;
-  auto inner = cuda ? create_cuda_device({}) : create_cpu_device({.threads = 2});
+  // Shapes are random, so kernels are hardly ever met again.
+  CudaOptions uncached;
+  uncached.cache_dir = "off";
+  auto inner = cuda ? create_cuda_device(uncached) : create_cpu_device({.threads = 2});
   ASSERT_TRUE(inner.ok()) << inner.status().to_string();
   auto poisoned = std::make_unique<PoisonedDevice>(std::move(*inner));
   PoisonedDevice &device = *poisoned;
@@ -247,7 +251,8 @@ void run(const Case &one, Plan opened, const Outputs &outputs) {
     }
     if (bucket->sampled_offset() >= 0) {
       std::vector<int32_t> sampled(wanted.size());
-      ASSERT_TRUE(device.copy_to_host(sampled.data(), device.arena + bucket->sampled_offset(), sampled.size() * 4).ok());
+      ASSERT_TRUE(
+          device.copy_to_host(sampled.data(), device.arena + bucket->sampled_offset(), sampled.size() * 4).ok());
       for (size_t r = 0; r < wanted.size(); ++r) {
         const auto row = out->row(static_cast<int64_t>(r));
         EXPECT_EQ(sampled[r], std::max_element(row.begin(), row.end()) - row.begin()) << at << "sampled row " << r;
@@ -373,8 +378,9 @@ TEST_P(Ops, AgreeWithTheReference) {
   for (uint64_t i = 0; i < (count ? std::strtoull(count, nullptr, 10) : 2); ++i) {
     const Case one = mili::testing::make_case(kind, first_seed() + i);
     SCOPED_TRACE(kind + ", MILI_OPS_SEED=" + std::to_string(one.seed));
-    const std::string path = (folder ? std::string(folder) + "/" : ::testing::TempDir() + "ops-" + std::to_string(getpid()) + "-") +
-                             kind + "-" + std::to_string(one.seed) + ".mili";
+    const std::string path =
+        (folder ? std::string(folder) + "/" : ::testing::TempDir() + "ops-" + std::to_string(getpid()) + "-") + kind +
+        "-" + std::to_string(one.seed) + ".mili";
     Outputs outputs;
     compile(one, target, path, outputs);
     if (HasFatalFailure())
@@ -420,7 +426,8 @@ TEST(Ops, PlansCompiledElsewhere) {
     if (entry.path().extension() != ".mili")
       continue;
     const size_t dash = stem.rfind('-');
-    const Case one = mili::testing::make_case(stem.substr(0, dash), std::strtoull(stem.c_str() + dash + 1, nullptr, 10));
+    const Case one =
+        mili::testing::make_case(stem.substr(0, dash), std::strtoull(stem.c_str() + dash + 1, nullptr, 10));
     SCOPED_TRACE(stem);
     Outputs outputs;
     std::ifstream list(entry.path().string() + ".outputs");
