@@ -100,7 +100,7 @@ TEST_F(Emulator, FindsAMissingWaitOfACopy) {
 }
 
 TEST_F(Emulator, NamesTheThreadThatLeavesDeviceMemory) {
-  EXPECT_THAT(run("if (blockIdx.x == 1 && t == 5) out[1 << 20] = 1;", 32, 3),
+  EXPECT_THAT(run("if (blockIdx.x == 1 && t == 5) out[64] = 1;", 32, 3),
               AllOf(HasSubstr("kernel k, block 1 of 3, thread 5 of 32"), HasSubstr("in no allocation")));
   // The first fault stays.
   EXPECT_NE(run(""), "");
