@@ -212,17 +212,37 @@ void run(const Case &one, Plan opened, const Outputs &outputs) {
     const std::string at = one.name + ", seed " + std::to_string(one.seed) + ", step " + std::to_string(s) + " of " +
                            std::to_string(rows.token.size()) + " tokens in " + bucket->name()->str() + ", ";
 
-    // Where each value lies.
-    std::map<std::string, uint64_t> places;
+    // Where each value lies: a matrix of its own, or columns of a merged projection that nobody has split.
+    struct Place {
+      uint64_t offset;
+      int pitch, column;
+    };
+    std::map<std::string, Place> places;
+    const auto width_of = [&](const std::string &name) {
+      for (const mili::testing::Node &node : one.nodes)
+        if (node.name == name)
+          return node.width;
+      return 0;
+    };
     for (uint32_t l = 0; l < bucket->launches()->size(); ++l) {
       size_t next = 0;
       const std::vector<std::string> &names = outputs.at(out->bucket).at(l);
-      for (const plan::Arg *arg : *bucket->launches()->Get(l)->args())
-        if (arg->kind() == plan::ArgKind::Arena && arg->access() != plan::Access::Read && next < names.size()) {
-          // A sum may take the place of what it adds to.
-          std::erase_if(places, [&](const auto &place) { return place.second == arg->offset(); });
-          places[names[next++]] = arg->offset();
+      for (const plan::Arg *arg : *bucket->launches()->Get(l)->args()) {
+        if (arg->kind() != plan::ArgKind::Arena || arg->access() == plan::Access::Read || next == names.size())
+          continue;
+        // A sum may take the place of what it adds to.
+        std::erase_if(places, [&](const auto &place) { return place.second.offset == arg->offset(); });
+        const std::string &name = names[next++];
+        const bool merged = name == "qkv";
+        const std::vector<std::string> parts = merged ? std::vector<std::string>{"q", "k", "v"} : std::vector{name};
+        int pitch = 0, column = 0;
+        for (const std::string &part : parts)
+          pitch += width_of(part);
+        for (const std::string &part : parts) {
+          places[part] = {arg->offset(), pitch, column};
+          column += width_of(part);
         }
+      }
       ASSERT_EQ(next, names.size());
     }
     reference.values.clear();
@@ -231,7 +251,13 @@ void run(const Case &one, Plan opened, const Outputs &outputs) {
       node.compute(reference, rows);
       std::vector<double> &want = reference.values[node.name];
       if (auto place = places.find(node.name); place != places.end()) {
-        std::vector<double> got = read(device, place->second, want.size(), bf16);
+        const size_t count = rows.token.size();
+        const auto &[offset, pitch, column] = place->second;
+        const std::vector<double> matrix = read(device, offset, count * pitch, bf16);
+        std::vector<double> got;
+        for (size_t row = 0; row < count; ++row)
+          got.insert(got.end(), matrix.begin() + static_cast<ptrdiff_t>(row * pitch + column),
+                     matrix.begin() + static_cast<ptrdiff_t>(row * pitch + column + node.width));
         compare(got, want, node.width, bf16, at + node.name);
         if (::testing::Test::HasFatalFailure())
           return;
