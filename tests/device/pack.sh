@@ -1,30 +1,27 @@
 #!/bin/bash
-# Packs what a GPU machine needs to run tests/device/run.sh: test programs, plans of the golden models, plans with deliberate
-# faults, synthetic plans for the benchmarks, with and without each fusion. The GPU machine needs a driver and NVRTC, no LLVM
+# Packs what a GPU machine needs to run tests/device/run.sh: test programs, plans of the golden models and of a sweep of ops,
+# plans with deliberate faults, synthetic plans for the benchmarks, with and without each fusion. The GPU machine needs a driver and NVRTC, no LLVM
 # and no compiler; programs built on an older glibc run on a newer one.
 #
 #   tests/device/pack.sh FOLDER [BUILD]      BUILD is build/release
 #
 # MILI_SHAPES: a folder of folders with a config.json each (llama-3.1-8b, llama-3.2-1b, ...); of these the plans for run.sh's
 # "bench" and "ablate" are made, with synthetic weights. MILI_COMPILER=1 packs mili-compile, too, linked without LLVM's
-# shared libraries (link_static.sh), for run.sh's "wide" and "chat".
+# shared libraries (link_static.sh), for run.sh's "wide" and "chat". MILI_OPS_CASES: cases of each kind of op, 12 if not set.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 out=$1 build=${2:-$root/build/release}
-mkdir -p "$out/bin" "$out/plans" "$out/mixed" "$out/models" "$out/shapes" "$out/faults" "$out/ablate"
+mkdir -p "$out/bin" "$out/plans" "$out/mixed" "$out/ops" "$out/models" "$out/shapes" "$out/faults" "$out/ablate"
 cp "$root/tests/device/run.sh" "$root/tests/device/bf16_reference.py" "$root/tests/device/compare_logits.py" "$out/"
-for program in golden_plans_test mixed_plans_test device_sampling_test runtime_cuda_test mili-bench mili-run; do
+for program in golden_plans_test mixed_plans_test ops_plans_test device_sampling_test runtime_cuda_test mili-bench mili-run; do
   strip -o "$out/bin/$program" "$build/bin/$program"
 done
 if command -v nvcc >/dev/null; then
-  for harness in attention ops; do
-    source=$root/tests/device/${harness}_harness.cu
-    [ -e "$source" ] || continue
-    [ -z "$(find "$root/codegen/device" "$source" -newer "$out/bin/${harness}_harness" 2>/dev/null | head -1)" ] &&
-      [ -e "$out/bin/${harness}_harness" ] && continue
+  source=$root/tests/device/attention_harness.cu harness=$out/bin/attention_harness
+  if [ ! -e "$harness" ] || [ -n "$(find "$root/codegen/device" "$source" -newer "$harness" | head -1)" ]; then
     nvcc -std=c++17 -O2 -arch=sm_90a -I "$root/codegen/device" -I "$root/runtime/include" -I "$root/ir/include" \
-      -o "$out/bin/${harness}_harness" "$source" -L /usr/local/cuda/lib64/stubs -lcuda
-  done
+      -o "$harness" "$source" -L /usr/local/cuda/lib64/stubs -lcuda
+  fi
 fi
 [ -z "${MILI_COMPILER:-}" ] || "$root/tests/device/link_static.sh" "$out/bin/mili-compile" "$build"
 
@@ -38,6 +35,10 @@ done
 for model in llama qwen3 mistral-window; do
   compile "$models/$model" -o "$out/mixed/$model.mili" --requests 32 --context 256 --deterministic
 done
+
+# The large sweep of ops: other shapes each time; a case is made again from the seed in its name.
+rm -f "$out"/ops/*
+MILI_OPS_WRITE=$out/ops MILI_OPS_CASES=${MILI_OPS_CASES:-12} "$build/bin/ops_test" --gtest_filter='*_cuda' --gtest_brief=1
 
 # Faults that the golden tests must catch: granite without its attention multiplier, smollm3 with RoPE in every layer, llama
 # with three bits of mantissa in its keys and values.
@@ -95,6 +96,6 @@ compile "$models/llama" -o "$out/faults/llama.mili" --requests 3 --cuda-headers 
   variant no-arena-reuse --no-arena-reuse
   variant none --disable-fusion all --no-merge-projections
 done
-gzip -f "$out"/{plans,mixed,shapes,faults,ablate}/*.mili 2>/dev/null || true
+gzip -f "$out"/{plans,mixed,ops,shapes,faults,ablate}/*.mili 2>/dev/null || true
 [ ! -e "$out/bin/mili-compile" ] || xz -T0 -6 -f "$out/bin/mili-compile"
 du -sh "$out"

@@ -4,7 +4,7 @@
 #
 #   ./run.sh [test|faults|sanitize|bench|ablate|wide|chat GGUF]...        default: test faults
 #
-#   test      golden models, mixed batches, sampling, the device suite, harnesses          about 45 s on one H200
+#   test      golden models, mixed batches, ops, sampling, the device suite, the attention harness
 #   faults    plans with deliberate faults, each of which the golden tests must refuse
 #   sanitize  compute-sanitizer, memcheck and racecheck, on small cases
 #   bench     every plan in shapes/: prompts, decode, kernel tables, cold start
@@ -42,12 +42,13 @@ while [ $# -gt 0 ]; do
   test)
     run golden 40 bin/golden_plans_test
     run mixed 30 bin/mixed_plans_test
+    run ops 120 env MILI_OPS_PLANS="$here/ops" bin/ops_plans_test
     run sampling 30 bin/device_sampling_test
     run device 30 bin/runtime_cuda_test
     [ -x bin/attention_harness ] && run attention 40 bin/attention_harness check
-    [ -x bin/ops_harness ] && run ops 60 bin/ops_harness check
     grep -h "relative error of" "$OUT/golden.log"
     grep -h "equal bit by bit" "$OUT/mixed.log"
+    grep -h "agree with the reference" "$OUT/ops.log"
     ;;
   faults)
     for plan in faults/*.mili; do
@@ -68,8 +69,13 @@ while [ $# -gt 0 ]; do
     check memcheck golden bin/golden_plans_test --gtest_filter='*EveryPromptToken/llama:*EveryPromptToken/qwen3:*FlattenedStep/mistral_window'
     check racecheck golden bin/golden_plans_test --gtest_filter='*EveryPromptToken/llama:*FlattenedStep/qwen3'
     check memcheck sampling bin/device_sampling_test --gtest_filter='*Stop*:*Seed*'
-    [ -x bin/ops_harness ] && check memcheck ops bin/ops_harness check --quick
-    [ -x bin/ops_harness ] && check racecheck ops bin/ops_harness check --quick
+    # One case of each kind.
+    mkdir -p /tmp/mili-ops
+    for kind in linear gated norm attention long; do
+      cp "$(ls ops/$kind-*.mili | head -1)"* /tmp/mili-ops/
+    done
+    check memcheck ops env MILI_OPS_PLANS=/tmp/mili-ops bin/ops_plans_test
+    check racecheck ops env MILI_OPS_PLANS=/tmp/mili-ops bin/ops_plans_test
     grep -h "ERROR SUMMARY\|RACECHECK SUMMARY" "$OUT"/memcheck-*.log "$OUT"/racecheck-*.log
     ;;
   bench)

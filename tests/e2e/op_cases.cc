@@ -28,13 +28,15 @@ public:
     made.name = kind;
     made.seed = seed;
     made.vocab = 64 + pick(0, 100);
-    made.requests = 3;
     made.disabled_fusions = chance(3) ? std::vector<std::string>{"all"} : std::vector<std::string>{};
     made.merge_projections = !chance(3);
   }
 
   int pick(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); }
-  template <class T> T one_of(std::initializer_list<T> list) { return *(list.begin() + pick(0, static_cast<int>(list.size()) - 1)); }
+  template <class T>
+  T one_of(std::initializer_list<T> list) {
+    return *(list.begin() + pick(0, static_cast<int>(list.size()) - 1));
+  }
   bool chance(int in) { return pick(1, in) == 1; }
 
   std::string weight(const std::string &name, std::vector<int64_t> shape, double deviation, double mean = 0) {
@@ -68,8 +70,8 @@ public:
     add(name, width,
         "mili.linear %" + x + ", %" + w + (bias ? " bias %" + b : "") + " : " + type(depth) + ", " + weight_type(w) +
             (bias ? ", " + weight_type(b) : "") + " -> " + type(width),
-        [=, matrix = made.weights[w].values, added = bias ? made.weights[b].values : std::vector<double>(width)](
-            Reference &r, const Rows &) {
+        [=, matrix = made.weights[w].values,
+         added = bias ? made.weights[b].values : std::vector<double>(width)](Reference &r, const Rows &) {
           const std::vector<double> &from = r.values[x];
           std::vector<double> &to = r.values[name];
           for (size_t row = 0; row < from.size() / depth; ++row)
@@ -126,8 +128,9 @@ public:
       list += text;
     }
     add(name, width,
-        "mili.rope %" + x + ", %batch heads " + number(heads) + " <\"default\", pairing = " +
-            (adjacent ? "adjacent" : "half") + ", amplitude = 1.0 : f32, frequencies = [" + list + "]> : " + type(width),
+        "mili.rope %" + x + ", %batch heads " + number(heads) +
+            " <\"default\", pairing = " + (adjacent ? "adjacent" : "half") +
+            ", amplitude = 1.0 : f32, frequencies = [" + list + "]> : " + type(width),
         [=](Reference &r, const Rows &rows) {
           std::vector<double> to = r.values[x];
           for (size_t t = 0; t < rows.token.size(); ++t)
@@ -147,8 +150,8 @@ public:
 
   std::string attention(const std::string &name, const std::string &q, const std::string &k, const std::string &v,
                         int heads, int kv_heads, int head, int window) {
-    const std::string state = "!mili.kv<heads = " + number(kv_heads) + ", k = " + number(head) + ", v = " +
-                              number(head) + ", ACT>";
+    const std::string state =
+        "!mili.kv<heads = " + number(kv_heads) + ", k = " + number(head) + ", v = " + number(head) + ", ACT>";
     made.head += "  mili.state @kv : " + state + "\n";
     made.body += "    %kv = mili.state_get @kv : " + state + "\n    %append = mili.kv_append %kv, %" + k + ", %" + v +
                  ", %batch : " + state + ", " + type(kv_heads * head) + ", " + type(kv_heads * head) + "\n";
@@ -241,25 +244,30 @@ double Reference::round(double x) const {
 }
 
 std::string Case::module(bool bf16) const {
-  std::string text = "module @" + name + " attributes {mili.family = \"test\", mili.model = \"test\", mili.layers = 1 : i64, mili.vocab = " +
-                     number(vocab) + " : i64, mili.context = " + number(context) + " : i64, mili.trained_context = " +
-                     number(context) + " : i64, mili.requests = " + number(requests) + " : i64} {\n" + head +
-                     "  func.func @forward(%tokens: tensor<?xi32>, %batch: !mili.batch) -> tensor<?x" + number(vocab) +
-                     "xf32> {\n" + body + "  }\n}\n";
+  std::string text =
+      "module @" + name +
+      " attributes {mili.family = \"test\", mili.model = \"test\", mili.layers = 1 : i64, mili.vocab = " +
+      number(vocab) + " : i64, mili.context = " + number(context) +
+      " : i64, mili.trained_context = " + number(context) + " : i64, mili.requests = " + number(requests) +
+      " : i64} {\n" + head + "  func.func @forward(%tokens: tensor<?xi32>, %batch: !mili.batch) -> tensor<?x" +
+      number(vocab) + "xf32> {\n" + body + "  }\n}\n";
   for (size_t at; (at = text.find("ACT")) != std::string::npos;)
     text.replace(at, 3, bf16 ? "bf16" : "f32");
   return text;
 }
 
 const std::vector<std::string> &case_kinds() {
-  static const std::vector<std::string> kinds = {"linear", "gated", "norm", "attention"};
+  static const std::vector<std::string> kinds = {"linear", "gated", "norm", "attention", "long"};
   return kinds;
 }
 
 Case make_case(const std::string &kind, uint64_t seed) {
   Builder b(kind, seed);
-  b.made.context = kind == "attention" ? 256 : 128;
-  b.made.prefill_tokens = kind == "attention" ? b.one_of({100, 300}) : b.one_of({40, 200});
+  // A context and a number of requests with which a block of a decode step walks over several pages.
+  const bool far = kind == "long";
+  b.made.requests = far ? 8 : 3;
+  b.made.context = far ? 4096 : kind == "attention" ? 256 : 128;
+  b.made.prefill_tokens = far ? 300 : kind == "attention" ? b.one_of({100, 300}) : b.one_of({40, 200});
   const int width = 8 * b.pick(2, 24);
   std::string x = b.embedding(width), out;
   if (kind == "linear") {
@@ -277,12 +285,17 @@ Case make_case(const std::string &kind, uint64_t seed) {
     out = b.linear("down", out, width, false);
     out = b.binary("sum", "add", x, out);
   } else if (kind == "norm") {
-    // Used twice, so that it is a kernel of its own, and with a residual that is normalized again.
+    // Used twice, so that it is a kernel of its own; and of a product's result, before a residual is added.
     const std::string n = b.rms_norm("n", x, width);
-    out = b.binary("sum", "add", n, b.linear("y", n, width, false));
+    out = b.linear("y", n, width, false);
+    if (b.chance(2))
+      out = b.rms_norm("post", out, width);
+    out = b.binary("sum", "add", n, out);
     out = b.rms_norm("last", out, width);
   } else {
-    const int head = b.one_of({16, 32, 64, 80, 96, 128, 256}), kv_heads = b.pick(1, 2), heads = kv_heads * b.one_of({1, 2, 3, 4, 6});
+    const int head = far ? 16 : b.one_of({16, 32, 64, 80, 96, 128, 256});
+    const int kv_heads = far ? 4 : b.pick(1, 2), heads = kv_heads * (far ? b.pick(1, 2) : b.one_of({1, 2, 3, 4, 6}));
+    const int window = !far && b.chance(2) ? b.pick(1, 130) : 0;
     std::string q = b.linear("q", x, heads * head, false), k = b.linear("k", x, kv_heads * head, false),
                 v = b.linear("v", x, kv_heads * head, false);
     if (b.chance(3)) {
@@ -293,7 +306,7 @@ Case make_case(const std::string &kind, uint64_t seed) {
     const int pairs = b.chance(3) ? head / 4 : head / 2;
     q = b.rope("q_rope", q, heads, adjacent, pairs);
     k = b.rope("k_rope", k, kv_heads, adjacent, pairs);
-    out = b.attention("core", q, k, v, heads, kv_heads, head, b.chance(2) ? b.pick(1, 130) : 0);
+    out = b.attention("core", q, k, v, heads, kv_heads, head, window);
     out = b.linear("out", out, width, false);
   }
   // Lengths around the edges of pages, of tiles of the matrix instructions, and of buckets.
@@ -312,6 +325,8 @@ Case make_case(const std::string &kind, uint64_t seed) {
       b.made.steps.push_back(fitting);
   };
   auto first = [&] { return b.one_of({1, 7, 15, 16, 17, 31, 33, 61, 62, 63, 64, 65, 80}); };
+  for (int chunks = far ? 2 : 0; chunks > 0; --chunks)
+    step({{0, b.made.prefill_tokens}});
   step({{0, first()}, {1, b.pick(1, 5)}, {2, b.pick(1, 70)}});
   step({{1, b.one_of({58, 59, 60, 61, 62, 63, 64})}});
   for (int i = 0; i < 3; ++i) {

@@ -1,5 +1,6 @@
-// Small modules in the mili dialect for random shapes, each with its weights, the steps to run and an f64 reference of every
-// value: what ops_test compiles and compares. Free of the compiler, so that a GPU machine can make the same cases again.
+// Small modules in the mili dialect for random shapes, each with its weights, the steps to run and an f64 reference of
+// every value: what ops_test compiles and compares. Free of the compiler, so that a GPU machine can make the same cases
+// again.
 #pragma once
 
 #include <cstdint>
@@ -58,7 +59,7 @@ struct Case {
   std::string module(bool bf16) const;
 };
 
-// The kinds of cases: "linear", "gated", "norm", "attention".
+// The kinds of cases: "linear", "gated", "norm", "attention", and "long" for attention over many pages.
 const std::vector<std::string> &case_kinds();
 // The case of that kind and seed, always the same.
 Case make_case(const std::string &kind, uint64_t seed);

@@ -6,7 +6,7 @@
 //
 // An image is a shared object made by the emulated NVRTC (nvrtc.cc). Device memory is poisoned with NaN, ends where a
 // page without access begins, and what lies before and behind it in its pages is compared after every launch. The first
-// fault stays, as on a GPU; cuGetErrorString tells it.
+// fault stays until the context is released, as on a GPU; cuGetErrorString tells it.
 #include "image.h"
 #include "machine.h"
 
@@ -67,6 +67,7 @@ struct State {
   std::mutex mutex;
   std::map<CUdeviceptr, Allocation> allocations;
   size_t used = 0;
+  int contexts = 0;
   CUresult sticky = kSuccess;
   std::string fault;
 };
@@ -233,10 +234,18 @@ CUresult cuDeviceTotalMem(size_t *bytes, CUdevice) {
   return kSuccess;
 }
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice) {
+  std::lock_guard lock(state().mutex);
+  ++state().contexts;
   *context = handle_of<CUcontext>(&state());
   return kSuccess;
 }
+// The fault ends with the context.
 CUresult cuDevicePrimaryCtxRelease(CUdevice) {
+  std::lock_guard lock(state().mutex);
+  if (--state().contexts == 0) {
+    state().sticky = kSuccess;
+    state().fault.clear();
+  }
   return kSuccess;
 }
 CUresult cuCtxSetCurrent(CUcontext) {

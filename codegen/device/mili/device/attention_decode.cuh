@@ -199,11 +199,13 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
       const unsigned to = ring_address + slot * Tile::kSlotBytes;
       // Zeros past the last visible key: a page's unwritten part may hold NaN, which a weight of 0 does not silence.
       const int valid = end - slice * kSliceKeys;
+      // Likewise before the window: other blocks may be about to append there.
+      const int hidden = Config::kWindow > 0 ? begin - slice * kSliceKeys : 0;
 #pragma unroll
       for (int i = 0; i < kSliceKeys * kChunks / kWarpSize; ++i) {
         const unsigned index = i * kWarpSize + lane;
         const int row = index / kChunks;
-        copy_async16(to + Swizzled::offset(row, index % kChunks), from + i * kWarpSize * 8, row < valid);
+        copy_async16(to + Swizzled::offset(row, index % kChunks), from + i * kWarpSize * 8, row >= hidden && row < valid);
       }
       // The next slice's page number, early enough to be there when its keys' addresses need it.
       if (item % 2 == 1)
