@@ -53,7 +53,7 @@ namespace {
 
 constexpr int kCpuSeconds = 20;
 constexpr rlim_t kMemoryBytes = rlim_t{4} << 30;
-constexpr const char *kNumbers[] = {"0",          "1",          "-1",         "2",
+constexpr const char *kNumbers[] = {"0",          "1",          "-1",         "2",  "5", "8", "24", "40", "96",
                                     "3",          "16",         "64",         "127",
                                     "65536",      "2147483647", "2147483648", "-2147483648",
                                     "4294967296", "1099511627776", "4611686018427387904",
@@ -153,7 +153,9 @@ std::vector<Span> findTypes(StringRef text) {
       types.push_back({i, parameters ? balanced(i + open) : open == StringRef::npos ? text.size() : i + open});
     } else {
       for (StringRef element : {"f32", "bf16", "f16", "i32", "i64"})
-        if (rest.starts_with(element) && i > 0 && StringRef("x:, (<").contains(text[i - 1]))
+        // `array<index: 1>` ends upstream's parser.
+        if (rest.starts_with(element) && i > 0 && StringRef("x:, (<").contains(text[i - 1]) &&
+            !text.take_front(i).ends_with("array<"))
           types.push_back({i, i + element.size()});
     }
   }
@@ -232,7 +234,7 @@ private:
       } else if (random() % 8 == 0) {
         with = "?";
       }
-      return replace(text, at, with, random() % 2);
+      return replace(text, at, with, random() % 3);
     }
     case 3:
     case 4: {  // a type

@@ -299,7 +299,7 @@ std::optional<std::string> Fuser::refuseEpilogue(Group &group, Operation *produc
     for (Value operand : op->getOperands())
       if (rows.isActivation(operand) && !group.members.contains(operand.getDefiningOp()))
         return "its other operand comes from outside and a tile cannot tell which features of it are its own";
-  int64_t unit = std::lcm(group.tileFeatures, cast<FusibleOp>(op).getEpilogueGranularity());
+  int64_t unit = tiled ? std::lcm(group.tileFeatures, cast<FusibleOp>(op).getEpilogueGranularity()) : 1;
   if (tiled && unit > 1 && unit > target.tileFeatures) {
     if (unit > granularityLimit)
       return "needs " + std::to_string(unit) + " features in one tile, the limit is " +
@@ -642,10 +642,12 @@ struct FuseGroups : impl::FuseGroupsBase<FuseGroups> {
                                {bytesPerNs, "bytes-per-ns"},
                                {tileFeatures, "tile-features"},
                                {context, "context"}})
-      if (value <= 0)
-        return module.emitError("mili-fuse-groups: ") << name << " must be positive, found " << value;
-    if (asTokens < 0)
-      return module.emitError("mili-fuse-groups: as-tokens must not be negative, found ") << asTokens.getValue();
+      if (value <= 0 || value > kMaxContext)
+        return module.emitError("mili-fuse-groups: ")
+               << name << " must be positive and at most " << kMaxContext << ", found " << value;
+    if (asTokens < 0 || asTokens > kMaxDimension)
+      return module.emitError("mili-fuse-groups: as-tokens must not be negative and at most ")
+             << kMaxDimension << ", found " << asTokens.getValue();
     if (launchNs < 0)
       return module.emitError("mili-fuse-groups: launch-ns must not be negative, found ") << launchNs.getValue();
     if (!report.empty() && report != "table" && report != "json")

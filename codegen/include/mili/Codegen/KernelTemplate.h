@@ -13,6 +13,10 @@
 #include <string>
 #include <vector>
 
+namespace mlir::mili::plan {
+class KernelOp;
+}  // namespace mlir::mili::plan
+
 namespace mlir::mili::codegen {
 
 /// Features of a row: the static last dimension of an activation's type.
@@ -63,6 +67,11 @@ public:
 private:
   std::vector<std::unique_ptr<KernelTemplate>> templates;
 };
+
+/// What `emit` relies on, of a kernel that need not come from selection: `kernelTemplate` matches its body, its stages
+/// are the ones that `plan` makes (names, tensor maps, keys of the config with integers of at least 0; their values are
+/// free), and its weights lie in layouts that the template reads. Emits a located diagnostic where that is not so.
+LogicalResult verifyKernel(plan::KernelOp kernel, const KernelTemplate &kernelTemplate);
 
 }  // namespace mlir::mili::codegen
 
