@@ -24,10 +24,12 @@ FailureOr<OwningOpRef<ModuleOp>> mlir::mili::codegen::emitCpuFunctions(ModuleOp 
   OpBuilder builder(context);
   Type ptr = LLVM::LLVMPointerType::get(context), i64 = builder.getI64Type();
   auto type = builder.getFunctionType({ptr, ptr, i64, i64, ptr}, {});
-  for (auto kernel : planModule.getOps<plan::KernelOp>()) {
+  for (auto kernel : llvm::to_vector(planModule.getOps<plan::KernelOp>())) {
     auto *emitter = static_cast<const CpuKernelTemplate *>(registry->lookup(kernel.getKernelTemplate()));
     if (!emitter)
       return kernel.emitError("mili-codegen: no kernel template '") << kernel.getKernelTemplate() << "'", failure();
+    if (failed(verifyKernel(kernel, *emitter)))
+      return failure();
     auto stages = llvm::to_vector(kernel.getStages().getAsRange<StageAttr>());
     SmallVector<StringRef> layouts;
     for (auto layout : kernel.getWeightLayouts().getAsRange<StringAttr>())

@@ -113,8 +113,9 @@ Product::Product(Operation *hero)
   unit = panel::kRows;
   bool after = false;
   for (Operation &op : *hero->getBlock()) {
+    // All features at most: beyond them the multiple only grows.
     if (auto fusible = dyn_cast<FusibleOp>(op); fusible && after)
-      unit = std::lcm(unit, fusible.getEpilogueGranularity());
+      unit = std::min<int64_t>(std::lcm(unit, fusible.getEpilogueGranularity()), llvm::alignTo(rows, panel::kRows));
     after |= &op == hero;
   }
   // A unit never straddles the parts of a split.

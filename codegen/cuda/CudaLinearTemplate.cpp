@@ -210,7 +210,7 @@ private:
     stage.name = "gemv";
     stage.tiles = llvm::divideCeil(product.features, tile);
     stage.launch(context, threads, shared, blocks);
-    stage.config = {{"rows", rows}, {"threads", threads}, {"unroll", unroll}, {"unit", unit}, {"blocks", residents}};
+    stage.config = {{"rows", rows}, {"threads", threads}, {"unroll", unroll}, {"blocks", residents}};
     GroupPlan plan;
     plan.stages.push_back(stage.get(context));
     return plan;
@@ -280,7 +280,6 @@ private:
                     {"stages", tiles.stages},
                     {"stages_mma", tiles.stagesMma},
                     {"blocks", tiles.blocksPerSm},
-                    {"unit", CudaPrinter::unitOf(product.result)},
                     {"gathered", gathered},
                     {"input_bytes", inputBytes}};
     llvm::append_range(stage.config, shared);
@@ -292,7 +291,7 @@ private:
     writer.include("mili/device/gemv.cuh");
     CudaPrinter printer(writer, kernel);
     FailureOr<std::string> input = printer.input(product.input);
-    FailureOr<std::string> epilogue = printer.epilogue(product.result, kernel.get("unit"));
+    FailureOr<std::string> epilogue = printer.epilogue(product.result, CudaPrinter::unitOf(product.result));
     if (failed(input) || failed(epilogue))
       return failure();
     writer.open("struct Config");
@@ -333,7 +332,7 @@ private:
   LogicalResult emitGemm(CudaWriter &writer, const CudaKernel &kernel, const Product &product) const {
     writer.include("mili/device/gemm.cuh");
     CudaPrinter printer(writer, kernel);
-    FailureOr<std::string> epilogue = printer.epilogue(product.result, kernel.get("unit"));
+    FailureOr<std::string> epilogue = printer.epilogue(product.result, CudaPrinter::unitOf(product.result));
     if (failed(epilogue))
       return failure();
     writer.open("struct Config");

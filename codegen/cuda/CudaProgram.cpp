@@ -72,10 +72,12 @@ FailureOr<CudaProgram> mlir::mili::codegen::emitCudaProgram(ModuleOp planModule)
     program.units.push_back({name, "#define MILI_KERNEL " + name + "\n" + text});
     return name;
   };
-  for (auto kernel : planModule.getOps<plan::KernelOp>()) {
+  for (auto kernel : llvm::to_vector(planModule.getOps<plan::KernelOp>())) {
     auto *emitter = static_cast<const CudaKernelTemplate *>(registry->lookup(kernel.getKernelTemplate()));
     if (!emitter)
       return kernel.emitError("mili-codegen: no kernel template '") << kernel.getKernelTemplate() << "'", failure();
+    if (failed(verifyKernel(kernel, *emitter)))
+      return failure();
     auto stages = llvm::to_vector(kernel.getStages().getAsRange<StageAttr>());
     for (auto [i, stage] : llvm::enumerate(stages)) {
       CudaWriter writer;

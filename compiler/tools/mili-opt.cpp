@@ -4,24 +4,10 @@
 // passes work with. `mili-opt --help` lists the passes. `--plugin FILE` adds what a plugin brings.
 //
 //===------------------------------------------------------------------------===//
-#include "mili/Compiler/Pipeline.h"
 #include "mili/Compiler/Plugin.h"
+#include "mili/Compiler/ToolRegistry.h"
 
-#include "mlir/Dialect/Arith/Transforms/ShardingInterfaceImpl.h"
-#include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
-#include "mlir/Dialect/Func/Extensions/ShardingExtensions.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
-#include "mlir/Dialect/Linalg/IR/Linalg.h"
-#include "mlir/Dialect/Linalg/Transforms/ShardingInterfaceImpl.h"
-#include "mlir/Dialect/Math/IR/Math.h"
-#include "mlir/Dialect/MemRef/IR/MemRef.h"
-#include "mlir/Dialect/SCF/IR/SCF.h"
-#include "mlir/Dialect/Shard/IR/ShardDialect.h"
-#include "mlir/Dialect/Shard/Transforms/Passes.h"
-#include "mlir/Dialect/Tensor/Extensions/ShardingExtensions.h"
-#include "mlir/Dialect/Tensor/IR/Tensor.h"
-#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/DialectRegistry.h"
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/raw_ostream.h"
@@ -54,19 +40,10 @@ static bool loadPlugins(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-  mlir::mili::registerCompilerPasses();
+  mili::registerToolPasses();
   if (!loadPlugins(argc, argv))
     return 1;
   DialectRegistry registry;
-  mlir::mili::registerCompilerDialects(registry);
-  registry.insert<cf::ControlFlowDialect, linalg::LinalgDialect, LLVM::LLVMDialect, math::MathDialect,
-                  memref::MemRefDialect, scf::SCFDialect, shard::ShardDialect, tensor::TensorDialect,
-                  vector::VectorDialect>();
-  arith::registerShardingInterfaceExternalModels(registry);
-  func::registerShardingInterfaceExternalModels(registry);
-  linalg::registerShardingInterfaceExternalModels(registry);
-  tensor::registerShardingInterfaceExternalModels(registry);
-
-  shard::registerShardPasses();
+  mili::registerToolDialects(registry);
   return asMainReturnCode(MlirOptMain(argc, argv, "MILI modular optimizer driver\n", registry));
 }

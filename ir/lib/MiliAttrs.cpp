@@ -33,6 +33,9 @@ LogicalResult PieceAttr::verify(function_ref<InFlightDiagnostic()> emitError, St
                        << "]";
   if (end == -1 && begin != 0)
     return emitError() << "weight piece \"" << name << "\": a range needs both ends";
+  if (end > kMaxBytes)
+    return emitError() << "weight piece \"" << name << "\": expected a range that ends by " << kMaxBytes << ", found "
+                       << end;
   return success();
 }
 
@@ -73,8 +76,9 @@ LogicalResult ParamAttr::verify(function_ref<InFlightDiagnostic()> emitError, Ar
                                 int64_t interleave) {
   if (pieces.empty())
     return emitError() << "weight param: needs at least one piece";
-  if (interleave < 0)
-    return emitError() << "weight param: interleave must not be negative, found " << interleave;
+  if (interleave < 0 || interleave > kMaxDimension)
+    return emitError() << "weight param: interleave must not be negative and at most " << kMaxDimension << ", found "
+                       << interleave;
   if (interleave > 0 && pieces.size() != 2)
     return emitError() << "weight param: interleave needs exactly two pieces, found " << pieces.size();
   return success();
@@ -117,6 +121,16 @@ void ParamAttr::print(AsmPrinter &printer) const {
   printer << '>';
 }
 
+LogicalResult mlir::mili::verifyPackedBytes(Operation *op) {
+  Attribute found = op->getAttr("packed_bytes");
+  if (!found)
+    return success();
+  auto bytes = dyn_cast<IntegerAttr>(found);
+  if (!bytes || !bytes.getType().isSignlessInteger(64) || bytes.getInt() < 0 || bytes.getInt() > 8 * kMaxBytes)
+    return op->emitOpError() << "expected an i64 of 0 to " << 8 * kMaxBytes << " as packed_bytes, found " << found;
+  return success();
+}
+
 LogicalResult mlir::mili::verifyParamShape(Operation *op, ParamAttr param, ShapedType type) {
   if (type.getRank() == 0)
     return op->emitOpError() << "expected a weight of rank 1 or more, found " << type;
@@ -130,7 +144,7 @@ LogicalResult mlir::mili::verifyParamShape(Operation *op, ParamAttr param, Shape
     if (piece.getEnd() == -1)
       ++whole;
     else
-      known += piece.getEnd() - piece.getBegin();
+      known = std::min(known + piece.getEnd() - piece.getBegin(), kMaxBytes);
   }
   if (whole == 0 ? known != rows : known + whole > rows)
     return op->emitOpError() << "expected pieces of " << rows << " rows in all for " << type << ", found " << known
@@ -172,8 +186,8 @@ LogicalResult RopeAttr::verify(function_ref<InFlightDiagnostic()> emitError, Str
 }
 
 LogicalResult WindowAttr::verify(function_ref<InFlightDiagnostic()> emitError, int64_t tokens) {
-  if (tokens <= 0)
-    return emitError() << "window mask: tokens must be positive, found " << tokens;
+  if (tokens <= 0 || tokens > kMaxContext)
+    return emitError() << "window mask: tokens must be positive and at most " << kMaxContext << ", found " << tokens;
   return success();
 }
 
@@ -286,20 +300,32 @@ void StageAttr::print(AsmPrinter &printer) const {
 
 LogicalResult StageAttr::verify(function_ref<InFlightDiagnostic()> emitError, StringRef name, int64_t tiles, RowCount,
                                 int64_t rowsPerTile, int64_t scratch, ArrayRef<CudaLaunchAttr> cuda,
-                                ArrayRef<TensorMapAttr>, DictionaryAttr) {
+                                ArrayRef<TensorMapAttr> maps, DictionaryAttr) {
   if (name.empty())
     return emitError() << "stage: its name is empty";
   if (tiles <= 0 || rowsPerTile <= 0 || scratch < 0)
     return emitError() << "stage \"" << name
                        << "\": tiles and rows per tile must be positive and scratch not negative, "
                        << "found tiles = " << tiles << ", rows per tile = " << rowsPerTile << ", scratch = " << scratch;
+  if (tiles > kMaxBytes || rowsPerTile > kMaxBytes || scratch > kMaxBytes)
+    return emitError() << "stage \"" << name << "\": tiles, rows per tile and scratch must be at most " << kMaxBytes
+                       << ", found tiles = " << tiles << ", rows per tile = " << rowsPerTile
+                       << ", scratch = " << scratch;
   int64_t before = 0;
   for (CudaLaunchAttr launch : cuda) {
-    if (launch.getArch() <= before || launch.getThreads() <= 0 || launch.getThreads() > 1024 || launch.getShared() < 0)
-      return emitError() << "stage \"" << name << "\": CUDA launches ascend by arch and have 1 to 1024 threads, found "
+    if (launch.getArch() <= before || launch.getThreads() <= 0 || launch.getThreads() > 1024 ||
+        launch.getShared() < 0 || launch.getShared() > kMaxDimension || launch.getBlocksPerSm() < 0 ||
+        launch.getBlocksPerSm() > 1024)
+      return emitError() << "stage \"" << name << "\": CUDA launches ascend by arch and have 1 to 1024 threads, "
+                         << "0 to " << kMaxDimension << " bytes of shared memory and 0 to 1024 blocks_per_sm, found "
                          << launch;
     before = launch.getArch();
   }
+  for (TensorMapAttr map : maps)
+    if (map.getArg() < 0 || map.getRows() <= 0 || map.getRows() > kMaxDimension || map.getColumns() <= 0 ||
+        map.getColumns() > kMaxDimension || map.getBoxRows() <= 0 || map.getBoxRows() > 256)
+      return emitError() << "stage \"" << name << "\": tensor maps name an argument, 1 to " << kMaxDimension
+                         << " rows and columns, and boxes of 1 to 256 rows, found " << map;
   return success();
 }
 
@@ -308,6 +334,8 @@ LogicalResult BucketAttr::verify(function_ref<InFlightDiagnostic()> emitError, i
   if (tokens <= 0 || sequences <= 0 || logitRows < 0)
     return emitError() << "bucket: tokens and sequences must be positive and logit_rows not negative, found tokens = "
                        << tokens << ", sequences = " << sequences << ", logit_rows = " << logitRows;
+  if (tokens > kMaxDimension)
+    return emitError() << "bucket: tokens must be at most " << kMaxDimension << ", found " << tokens;
   if (sequences > tokens || logitRows > tokens)
     return emitError() << "bucket: sequences and logit_rows cannot exceed tokens = " << tokens
                        << ", found sequences = " << sequences << ", logit_rows = " << logitRows;

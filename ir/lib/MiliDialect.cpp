@@ -46,6 +46,50 @@ void MiliDialect::initialize() {
   addInterfaces<MiliAsmInterface>();
 }
 
+bool mlir::mili::hasBoundedShape(Type type) {
+  auto shaped = cast<ShapedType>(type);
+  if (!shaped.hasRank())
+    return false;
+  int64_t elements = 1;
+  for (int64_t size : shaped.getShape()) {
+    if (ShapedType::isDynamic(size))
+      continue;
+    if (size < 1 || size > kMaxDimension || elements > kMaxBytes / size)
+      return false;
+    elements *= size;
+  }
+  return true;
+}
+
+LogicalResult MiliDialect::verifyOperationAttribute(Operation *op, NamedAttribute attribute) {
+  StringRef name = attribute.getName().getValue();
+  Attribute value = attribute.getValue();
+  auto refuse = [&](const Twine &expected) {
+    return op->emitOpError() << "expected " << expected << " as " << name << ", found " << value;
+  };
+  auto integer = [&](int64_t most) -> LogicalResult {
+    auto number = dyn_cast<IntegerAttr>(value);
+    if (!number || !number.getType().isSignlessInteger(64) || number.getInt() < 1 || number.getInt() > most)
+      return refuse("an i64 of 1 to " + Twine(most));
+    return success();
+  };
+  if (name == getBucketAttrName())
+    return isa<BucketAttr>(value) ? success() : refuse("a #mili.bucket");
+  if (name == getContextAttrName() || name == getTrainedContextAttrName())
+    return integer(kMaxContext);
+  if (name == getVocabAttrName() || name == getLayersAttrName() || name == getRequestsAttrName())
+    return integer(kMaxDimension);
+  if (name == getFamilyAttrName() || name == getModelNameAttrName() || name == getFunctionAttrName())
+    return isa<StringAttr>(value) ? success() : refuse("a string");
+  if (name == getDeterministicAttrName())
+    return isa<UnitAttr>(value) ? success() : refuse("a unit attribute");
+  return op->emitOpError() << "has an unknown attribute " << name << "; expected one of " << getBucketAttrName() << ", "
+                           << getFunctionAttrName() << ", " << getContextAttrName() << ", "
+                           << getTrainedContextAttrName() << ", " << getRequestsAttrName() << ", "
+                           << getVocabAttrName() << ", " << getLayersAttrName() << ", " << getFamilyAttrName() << ", "
+                           << getModelNameAttrName() << ", " << getDeterministicAttrName();
+}
+
 static int64_t elementBytes(FloatType type) {
   return (type.getWidth() + 7) / 8;
 }
@@ -55,8 +99,11 @@ LogicalResult KvType::verify(function_ref<InFlightDiagnostic()> emitError, int64
   if (heads <= 0 || k <= 0 || v <= 0)
     return emitError() << "kv state: heads, k and v must be positive, found heads = " << heads << ", k = " << k
                        << ", v = " << v;
-  if (window < 0)
-    return emitError() << "kv state: window must not be negative, found " << window;
+  if (heads > kMaxHeads || k > kMaxHeads || v > kMaxHeads)
+    return emitError() << "kv state: heads, k and v must be at most " << kMaxHeads << ", found heads = " << heads
+                       << ", k = " << k << ", v = " << v;
+  if (window < 0 || window > kMaxContext)
+    return emitError() << "kv state: window must not be negative and at most " << kMaxContext << ", found " << window;
   return success();
 }
 
@@ -68,11 +115,17 @@ LogicalResult RecurrentType::verify(function_ref<InFlightDiagnostic()> emitError
                                     FloatType elementType, int64_t snapshots) {
   if (shape.empty())
     return emitError() << "recurrent state: needs at least one dimension";
-  for (int64_t d : shape)
+  int64_t elements = 1;
+  for (int64_t d : shape) {
     if (d <= 0)
       return emitError() << "recurrent state: dimensions must be positive, found " << d;
-  if (snapshots < 0)
-    return emitError() << "recurrent state: snapshots must not be negative, found " << snapshots;
+    if (elements > kMaxBytes / d)
+      return emitError() << "recurrent state: expected at most " << kMaxBytes << " elements, found more";
+    elements *= d;
+  }
+  if (snapshots < 0 || snapshots > kMaxHeads)
+    return emitError() << "recurrent state: snapshots must not be negative and at most " << kMaxHeads << ", found "
+                       << snapshots;
   return success();
 }
 

@@ -150,6 +150,8 @@ void KvAppendOp::getAsmResultNames(OpAsmSetValueNameFn setName) {
 //===- Weights ---------------------------------------------------------------===//
 
 LogicalResult WeightOp::verify() {
+  if (failed(verifyPackedBytes(*this)))
+    return failure();
   return verifyParamShape(*this, getParam(), cast<ShapedType>(getType()));
 }
 
@@ -232,9 +234,9 @@ LogicalResult RopeOp::verify() {
 LogicalResult AttentionOp::verify() {
   KvType kv = getKv().getType();
   int64_t heads = getHeads();
-  if (heads <= 0 || heads % kv.getHeads() != 0)
-    return emitOpError() << "expected query heads that are a multiple of the state's " << kv.getHeads()
-                         << " heads, found " << heads;
+  if (heads <= 0 || heads > kMaxHeads || heads % kv.getHeads() != 0)
+    return emitOpError() << "expected at most " << kMaxHeads << " query heads that are a multiple of the state's "
+                         << kv.getHeads() << " heads, found " << heads;
   if (failed(verifySameRows(*this, getQuery(), getResult(), "query and result")) ||
       failed(verifyFeatures(*this, getQuery(), "query", heads * kv.getK(), "heads * k of the state")) ||
       failed(verifyFeatures(*this, getResult(), "result", heads * kv.getV(), "heads * v of the state")))
@@ -351,8 +353,14 @@ LogicalResult GroupOp::verify() {
     if (stages->empty())
       return emitOpError() << "expected at least one stage, found none";
   }
-  if (std::optional<uint64_t> scratch = getArenaScratch(); scratch && static_cast<int64_t>(*scratch) < 0)
-    return emitOpError() << "expected an arena_scratch of at least 0 bytes, found " << static_cast<int64_t>(*scratch);
+  for (auto [what, bytes] : {std::pair("arena_scratch", getArenaScratch()), {"counters", getCounters()}})
+    if (bytes && *bytes > static_cast<uint64_t>(kMaxBytes))
+      return emitOpError() << "expected 0 to " << kMaxBytes << " bytes of " << what << ", found "
+                           << static_cast<int64_t>(*bytes);
+  for (Type type : llvm::concat<const Type>(getInputs().getTypes(), getResultTypes()))
+    if (auto tensor = dyn_cast<ShapedType>(type); tensor && !hasBoundedShape(tensor))
+      return emitOpError() << "expected tensors of known rank, dimensions of 1 to " << kMaxDimension
+                           << ", 2^40 elements at most, found " << type;
   for (OpOperand &input : getInputsMutable())
     if (isa<KvType, RecurrentType>(input.get().getType()) && countAdvances(input.get()) > 1)
       return emitOpError() << "expected one append per version of the state, found " << countAdvances(input.get());

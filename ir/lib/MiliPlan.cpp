@@ -39,6 +39,8 @@ void MiliPlanDialect::initialize() {
 //===- Verification ----------------------------------------------------------===//
 
 LogicalResult mlir::mili::plan::WeightOp::verify() {
+  if (failed(verifyPackedBytes(*this)))
+    return failure();
   return verifyParamShape(*this, getParam(), cast<ShapedType>(getType()));
 }
 

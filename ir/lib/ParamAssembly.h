@@ -14,6 +14,9 @@ inline void printParamBody(OpAsmPrinter &printer, Operation *, ParamAttr param) 
   printParamBody(printer, param);
 }
 
+/// The discardable `packed_bytes` of a weight of either dialect, if it has one: bytes of its layout.
+LogicalResult verifyPackedBytes(Operation *op);
+
 /// Whether the rows that the pieces name can be the `type`'s, as far as the names alone tell.
 LogicalResult verifyParamShape(Operation *op, ParamAttr param, ShapedType type);
 

@@ -34,8 +34,8 @@ module attributes {MODULE} {
     // A matrix-vector product runs its norm itself. A warp a feature; units of 16 features, gate and up in runs of 8. Shared
     // memory: the rows in bf16, then two rounds of 16 sums for each row.
     // FEW: mili.group "gate_up" {{.*}} kernel "cuda.linear" stages [#mili.stage<"gemv", tiles = 256 per one by 1,
-    // ONE-SAME: cuda = [<arch = 80, threads = 512, shared = 1152, blocks_per_sm = 2>], config = {{[{].*}}rows = 1 : i64, scratch = 0 : i64, threads = 512 : i64, unit = 16 : i64, unroll = 2 : i64}>] {
-    // FOUR-SAME: cuda = [<arch = 80, threads = 512, shared = 4608, blocks_per_sm = 1>], config = {{[{].*}}rows = 4 : i64, scratch = 0 : i64, threads = 512 : i64, unit = 16 : i64, unroll = 2 : i64}>] {
+    // ONE-SAME: cuda = [<arch = 80, threads = 512, shared = 1152, blocks_per_sm = 2>], config = {{[{].*}}rows = 1 : i64, scratch = 0 : i64, threads = 512 : i64, unroll = 2 : i64}>] {
+    // FOUR-SAME: cuda = [<arch = 80, threads = 512, shared = 4608, blocks_per_sm = 1>], config = {{[{].*}}rows = 4 : i64, scratch = 0 : i64, threads = 512 : i64, unroll = 2 : i64}>] {
     // From 5 rows on, or where all buckets must sum alike, tensor cores: a stage gathers what the norm gives into the scratch,
     // argument 4, after input, norm, weight and result.
     // FIVE: mili.group "gate_up" {{.*}} stages [#mili.stage<"input", {{.*}}#mili.stage<"product",
@@ -45,7 +45,7 @@ module attributes {MODULE} {
     // sm_90 has warpgroups of consumers and one warp that copies; sm_100 runs what sm_80 does.
     // MMA-SAME: cuda = [<arch = 80, threads = 256, shared = [[SHARED:[0-9]+]], blocks_per_sm = 1>, <arch = 90, threads = {{160|384}}, shared = {{[0-9]+}}, blocks_per_sm = {{[12]}}>, <arch = 100, threads = 256, shared = [[SHARED]], blocks_per_sm = 1>],
     // MMA-SAME: maps = [<arg = 2, rows = 4096, columns = 512, box_rows = [[#FEATURES:]]>, <arg = 4, rows = 16, columns = 512, box_rows = [[#ROWS]]>],
-    // MMA-SAME: config = {{[{].*}}counters = 0 : i64, gathered = 1 : i64, input_bytes = 16384 : i64, scratch = 1 : i64, splits = 1 : i64, {{.*}}tile_features = [[#div(4096,TILES)]] : i64, tile_rows = [[#ROWS]] : i64, {{.*}}unit = 16 : i64}>] arena_scratch 16384 {
+    // MMA-SAME: config = {{[{].*}}counters = 0 : i64, gathered = 1 : i64, input_bytes = 16384 : i64, scratch = 1 : i64, splits = 1 : i64, {{.*}}tile_features = [[#div(4096,TILES)]] : i64, tile_rows = [[#ROWS]] : i64, {{.*}}}>] arena_scratch 16384 {
     %h = mili.group "gate_up" hero "mili.linear" ins(%n, %g, %wgu : !x, tensor<512xbf16>, tensor<4096x512xbf16>) -> tensor<?x2048xbf16> {
     ^bb0(%b: !x, %w: tensor<512xbf16>, %m: tensor<4096x512xbf16>):
       %0 = mili.rms_norm %b, %w eps 1.0e-6 : !x, tensor<512xbf16>
@@ -62,7 +62,7 @@ module attributes {MODULE} {
     // FEW: mili.group "down" {{.*}} kernel "cuda.linear" stages [#mili.stage<"gemv", tiles = 64 per one by 1, cuda = [<arch = 80, threads = 256,
     // The input lies in memory already: one stage, which reads it by its own argument.
     // MMA: mili.group "down" {{.*}} kernel "cuda.linear" stages [#mili.stage<"product", tiles = {{[0-9]+}} per tokens by [[#ROWS:]],
-    // MMA-SAME: maps = [<arg = 1, rows = 512, columns = 2048, box_rows = {{64|128}}>, <arg = 0, rows = 16, columns = 2048, box_rows = [[#ROWS]]>], config = {{[{].*}}gathered = 0 : i64, input_bytes = 0 : i64, {{.*}}unit = 8 : i64}>]
+    // MMA-SAME: maps = [<arg = 1, rows = 512, columns = 2048, box_rows = {{64|128}}>, <arg = 0, rows = 16, columns = 2048, box_rows = [[#ROWS]]>], config = {{[{].*}}gathered = 0 : i64, input_bytes = 0 : i64, {{.*}}}>]
     %d = mili.group "down" hero "mili.linear" ins(%h, %wd, %bd, %n : tensor<?x2048xbf16>, tensor<512x2048xbf16>, tensor<512xbf16>, !x) -> !x {
     ^bb0(%b: tensor<?x2048xbf16>, %m: tensor<512x2048xbf16>, %c: tensor<512xbf16>, %r: !x):
       %0 = mili.linear %b, %m bias %c : tensor<?x2048xbf16>, tensor<512x2048xbf16>, tensor<512xbf16> -> !x
@@ -71,7 +71,7 @@ module attributes {MODULE} {
     }
     %ws = mili.weight "wide" : tensor<16384x512xbf16>
     // A long step: two warpgroups, tiles of 128 features and 256 rows, on sm_80 in two halves of 128 rows.
-    // LONG: mili.group "wide" {{.*}} stages [#mili.stage<"product", tiles = 128 per tokens by 256, cuda = [<arch = 80, threads = 256, shared = {{[0-9]+}}, blocks_per_sm = 1>, <arch = 90, threads = 384, shared = {{[0-9]+}}, blocks_per_sm = 1>, <arch = 100, {{.*}}], maps = [<arg = 1, rows = 16384, columns = 512, box_rows = 128>, <arg = 0, rows = 2048, columns = 512, box_rows = 256>], config = {{[{].*}}splits = 1 : i64, {{.*}}tile_features = 128 : i64, tile_rows = 256 : i64, tile_rows_mma = 128 : i64, unit = 8 : i64}>] {
+    // LONG: mili.group "wide" {{.*}} stages [#mili.stage<"product", tiles = 128 per tokens by 256, cuda = [<arch = 80, threads = 256, shared = {{[0-9]+}}, blocks_per_sm = 1>, <arch = 90, threads = 384, shared = {{[0-9]+}}, blocks_per_sm = 1>, <arch = 100, {{.*}}], maps = [<arg = 1, rows = 16384, columns = 512, box_rows = 128>, <arg = 0, rows = 2048, columns = 512, box_rows = 256>], config = {{[{].*}}splits = 1 : i64, {{.*}}tile_features = 128 : i64, tile_rows = 256 : i64, tile_rows_mma = 128 : i64}>] {
     %wide = mili.group "wide" hero "mili.linear" ins(%d, %ws : !x, tensor<16384x512xbf16>) -> tensor<?x16384xbf16> {
     ^bb0(%b: !x, %m: tensor<16384x512xbf16>):
       %0 = mili.linear %b, %m : !x, tensor<16384x512xbf16> -> tensor<?x16384xbf16>

@@ -20,7 +20,7 @@ func.func private @f() attributes {a = #mili.param<interleave = 2>}
 
 // -----
 
-// expected-error@+1 {{weight param: interleave must not be negative, found -2}}
+// expected-error@+1 {{weight param: interleave must not be negative and at most 16777216, found -2}}
 func.func private @f() attributes {a = #mili.param<"g", "u", interleave = -2>}
 
 // -----
@@ -45,7 +45,7 @@ func.func private @f() attributes {a = #mili.rope<"default", pairing = half, amp
 
 // -----
 
-// expected-error@+1 {{window mask: tokens must be positive, found 0}}
+// expected-error@+1 {{window mask: tokens must be positive and at most 2147483648, found 0}}
 func.func private @f() attributes {a = #mili.window<0>}
 
 // -----
@@ -110,32 +110,32 @@ func.func private @f() attributes {a = #mili.tensor_map<arg = 0, rows = 8, colum
 
 // -----
 
-// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, found #mili.cuda_launch<arch = 0, threads = 64, shared = 0>}}
+// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, 0 to 16777216 bytes of shared memory and 0 to 1024 blocks_per_sm, found #mili.cuda_launch<arch = 0, threads = 64, shared = 0>}}
 func.func private @f() attributes {a = #mili.stage<"rows", tiles = 1 per one by 1, scratch = 0, cuda = [<arch = 0, threads = 64, shared = 0>]>}
 
 // -----
 
-// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, found #mili.cuda_launch<arch = 80, threads = 64, shared = 0>}}
+// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, 0 to 16777216 bytes of shared memory and 0 to 1024 blocks_per_sm, found #mili.cuda_launch<arch = 80, threads = 64, shared = 0>}}
 func.func private @f() attributes {a = #mili.stage<"rows", tiles = 1 per one by 1, scratch = 0, cuda = [<arch = 80, threads = 64, shared = 0>, <arch = 80, threads = 64, shared = 0>]>}
 
 // -----
 
-// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, found #mili.cuda_launch<arch = 80, threads = 32, shared = 0>}}
+// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, 0 to 16777216 bytes of shared memory and 0 to 1024 blocks_per_sm, found #mili.cuda_launch<arch = 80, threads = 32, shared = 0>}}
 func.func private @f() attributes {a = #mili.stage<"rows", tiles = 1 per one by 1, scratch = 0, cuda = [<arch = 90, threads = 32, shared = 0>, <arch = 80, threads = 32, shared = 0>]>}
 
 // -----
 
-// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, found #mili.cuda_launch<arch = 80, threads = 0, shared = 0>}}
+// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, 0 to 16777216 bytes of shared memory and 0 to 1024 blocks_per_sm, found #mili.cuda_launch<arch = 80, threads = 0, shared = 0>}}
 func.func private @f() attributes {a = #mili.stage<"rows", tiles = 1 per one by 1, scratch = 0, cuda = [<arch = 80, threads = 0, shared = 0>]>}
 
 // -----
 
-// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, found #mili.cuda_launch<arch = 90, threads = 1025, shared = 0>}}
+// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, 0 to 16777216 bytes of shared memory and 0 to 1024 blocks_per_sm, found #mili.cuda_launch<arch = 90, threads = 1025, shared = 0>}}
 func.func private @f() attributes {a = #mili.stage<"rows", tiles = 1 per one by 1, scratch = 0, cuda = [<arch = 80, threads = 64, shared = 0>, <arch = 90, threads = 1025, shared = 0>]>}
 
 // -----
 
-// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, found #mili.cuda_launch<arch = 80, threads = 64, shared = -1>}}
+// expected-error@+1 {{stage "rows": CUDA launches ascend by arch and have 1 to 1024 threads, 0 to 16777216 bytes of shared memory and 0 to 1024 blocks_per_sm, found #mili.cuda_launch<arch = 80, threads = 64, shared = -1>}}
 func.func private @f() attributes {a = #mili.stage<"rows", tiles = 1 per one by 1, scratch = 0, cuda = [<arch = 80, threads = 64, shared = -1>]>}
 
 // -----
@@ -145,7 +145,7 @@ func.func private @f(!mili.kv<heads = 0, k = 4, v = 4, f32>)
 
 // -----
 
-// expected-error@+1 {{kv state: window must not be negative, found -1}}
+// expected-error@+1 {{kv state: window must not be negative and at most 2147483648, found -1}}
 func.func private @f(!mili.kv<heads = 1, k = 4, v = 4, f32, window = -1>)
 
 // -----
@@ -160,5 +160,5 @@ func.func private @f(!mili.recurrent<4x0xf32>)
 
 // -----
 
-// expected-error@+1 {{recurrent state: snapshots must not be negative, found -1}}
+// expected-error@+1 {{recurrent state: snapshots must not be negative and at most 16384, found -1}}
 func.func private @f(!mili.recurrent<4xf32, snapshots = -1>)

@@ -99,7 +99,7 @@ func.func @no_stage(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
 // -----
 
 func.func @scratch(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
-  // expected-error@+1 {{'mili.group' op expected an arena_scratch of at least 0 bytes, found -4}}
+  // expected-error@+1 {{'mili.group' op expected 0 to 1099511627776 bytes of arena_scratch, found -4}}
   %r = mili.group "g" hero "mili.scale" ins(%x : tensor<?x8xf32>) -> tensor<?x8xf32> kernel "k" arena_scratch -4 {
   ^bb0(%b: tensor<?x8xf32>):
     %y = mili.scale %b by 2.0 : tensor<?x8xf32>

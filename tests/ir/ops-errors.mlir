@@ -5,7 +5,7 @@
 
 // -----
 
-// expected-error@+1 {{'mili.weight' op result #0 must be statically shaped tensor of floating-point or Element type}}
+// expected-error@+1 {{'mili.weight' op result #0 must be statically shaped tensor of floating-point or block elements, dimensions of 1 to 2^24 and 2^40 elements at most}}
 %w = mili.weight "a" : tensor<?x8xf32>
 
 // -----
@@ -158,7 +158,7 @@ func.func @f(%x: tensor<?x32xf32>, %w: tensor<64x32xf32>, %batch: !mili.batch) {
 // -----
 
 func.func @f(%x: tensor<?x32xf32>, %w: tensor<64x32xf32>, %batch: !mili.batch) {
-  // expected-error@+1 {{'mili.logits' op result #0 must be [rows][vocab] tensor with a static vocabulary of 32-bit float values, but got 'tensor<?x64xbf16>'}}
+  // expected-error@+1 {{'mili.logits' op result #0 must be [rows][vocab] tensor with a static vocabulary of 1 to 2^24 of 32-bit float values, but got 'tensor<?x64xbf16>'}}
   %y = mili.logits %x, %w, %batch : tensor<?x32xf32>, tensor<64x32xf32> -> tensor<?x64xbf16>
   return
 }
@@ -203,7 +203,7 @@ func.func @f(%x: tensor<?x15xf32>, %batch: !mili.batch) {
 
 !kv = !mili.kv<heads = 2, k = 4, v = 8, f32>
 func.func @f(%q: tensor<?x12xf32>, %kv: !kv, %batch: !mili.batch) {
-  // expected-error@+1 {{'mili.attention' op expected query heads that are a multiple of the state's 2 heads, found 3}}
+  // expected-error@+1 {{'mili.attention' op expected at most 16384 query heads that are a multiple of the state's 2 heads, found 3}}
   %a = mili.attention %q, %kv, %batch mask(#mili.causal) heads 3 scale 1.0 : tensor<?x12xf32>, !kv -> tensor<?x24xf32>
   return
 }
@@ -337,7 +337,7 @@ func.func @f(%x: tensor<?x16xf32>) {
 // -----
 
 func.func @f(%l: tensor<?x64xbf16>, %batch: !mili.batch) {
-  // expected-error@+1 {{'mili.sample' op operand #0 must be [rows][vocab] tensor with a static vocabulary of 32-bit float values, but got 'tensor<?x64xbf16>'}}
+  // expected-error@+1 {{'mili.sample' op operand #0 must be [rows][vocab] tensor with a static vocabulary of 1 to 2^24 of 32-bit float values, but got 'tensor<?x64xbf16>'}}
   %t = mili.sample %l, %batch : tensor<?x64xbf16> -> tensor<?xi32>
   return
 }
@@ -345,7 +345,7 @@ func.func @f(%l: tensor<?x64xbf16>, %batch: !mili.batch) {
 // -----
 
 func.func @f(%l: tensor<?x?xf32>, %batch: !mili.batch) {
-  // expected-error@+1 {{'mili.sample' op operand #0 must be [rows][vocab] tensor with a static vocabulary of 32-bit float values, but got 'tensor<?x?xf32>'}}
+  // expected-error@+1 {{'mili.sample' op operand #0 must be [rows][vocab] tensor with a static vocabulary of 1 to 2^24 of 32-bit float values, but got 'tensor<?x?xf32>'}}
   %t = mili.sample %l, %batch : tensor<?x?xf32> -> tensor<?xi32>
   return
 }

@@ -65,7 +65,7 @@ module {
 }
 
 //--- workers.mlir
-// expected-error @below {{mili-fuse-groups: workers must be positive, found 0}}
+// expected-error @below {{mili-fuse-groups: workers must be positive and at most 2147483648, found 0}}
 module {
 }
 

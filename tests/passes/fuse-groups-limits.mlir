@@ -10,14 +10,30 @@
 // LIMIT: linear-rope {{ *}}any {{ *}}separate {{ *}}– {{ *}}2 {{ *}}needs 8 features in one tile, the limit is 4
 // WORKERS: linear-rope {{.*}}needs 8 of 64 features in one tile, which leaves 8 tiles for 64 workers
 // OFF: linear-rope {{.*}}switched off
-// OFF: rope-linear {{.*}}linear leads a group and needs all that rope gives
+// OFF: rope-linear {{.*}}no kernel runs rope before this linear, or linear after this rope
+
+// FUSED: function {{ *}}tokens {{ *}}ops {{ *}}groups {{ *}}recomputed {{ *}}fused edges {{ *}}bytes saved
+// FUSED-NEXT: forward_t1 {{ *}}≤ 1 {{ *}}4 {{ *}}2 {{ *}}0 {{ *}}2 of 3 {{ *}}1.0 KB/step
 
 // JSON: "merges": [],
+// JSON: "ops": [
+// JSON: "index": 1,
+// JSON-NEXT: "name": "layers.0.rope",
+// JSON-NEXT: "op": "mili.rope",
+// JSON-NEXT: "groups": [
+// JSON-NEXT: 0
+// JSON-NEXT: ],
+// JSON-NEXT: "recomputed": false
 // JSON: "edges": [
 // JSON: "function": "forward_t1",
 // JSON-NEXT: "tokens": 1,
 // JSON-NEXT: "producer": "layers.0.q",
 // JSON-NEXT: "consumer": "layers.0.rope",
+// JSON-NEXT: "producer_op": 0,
+// JSON-NEXT: "consumer_op": 1,
+// JSON-NEXT: "values": [
+// JSON-NEXT: 0
+// JSON-NEXT: ],
 // JSON-NEXT: "kind": "linear-rope",
 // JSON-NEXT: "fused": true,
 // JSON-NEXT: "bytes_saved": 512,

@@ -163,7 +163,7 @@ func.func @f(%t: tensor<?xi32>, %batch: !mili.batch) -> (tensor<?x8xf32>, tensor
 }
 
 //--- good.mlir
-// expected-error @below {{mili-memory-plan: expected a positive mili.requests on the module or as an option, found 0}}
+// expected-error @below {{mili-memory-plan: expected a positive mili.requests of at most 16777216 on the module or as an option, found 0}}
 module {
 mili.state @kv : !mili.kv<heads = 1, k = 8, v = 8, f32>
 func.func @f(%t: tensor<?xi32>) -> tensor<?x8xf32>

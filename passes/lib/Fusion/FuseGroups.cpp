@@ -6,15 +6,13 @@
 //
 //   1. Ops are visited as heroes by falling priority, then in program order. An op without a group opens one.
 //   2. Prologue. A producer of the hero's operands that offers the role runs at the start of the hero's kernel, once in
-//   each
-//      worker. It is recomputed there, so it is taken by all of its consumers or by none (if one of them needs it in
-//      memory nothing is saved), and only when the estimated time of the recomputation is at most that of a kernel of
-//      its own: a launch, its traffic, its share of the work (`prologueCost`). Ops that cannot lead a group
+//      each worker. It is recomputed there, so it is taken by all of its consumers or by none (if one of them needs it
+//      in memory nothing is saved), and only when the estimated time of the recomputation is at most that of a kernel
+//      of its own: a launch, its traffic, its share of the work (`decidePrologue`). Ops that cannot lead a group
 //      (dequantization) move no bytes and must be taken.
 //   3. Epilogue. Users of the group's results that offer the role join, nearest first, transitively; a value that is
-//   read
-//      outside too becomes one more result. Nothing is recomputed, so joining always saves a read and mostly a write;
-//      it is refused when
+//      read outside too becomes one more result. Nothing is recomputed, so joining always saves a read and mostly a
+//      write; it is refused when
 //        - the group would have to run before and after another group (convexity, checked on the graph of groups);
 //        - it reads a value from outside the group that is not laid out like its other operands (a tile of the product
 //          holds some features of each row and finds the same ones of a residual, but not of K what belongs to its V);
@@ -22,10 +20,12 @@
 //          exceed a limit, straddle the pieces of a split, or leave fewer tiles than workers;
 //        - the target's filter or the user says no.
 //   4. Groups become `mili.group`, named after the hero's source name; the function's ops are put into topological
-//   order,
-//      which is the order of launches from here on.
+//      order, which is the order of launches from here on.
 //
-// Whatever was considered is written to the report, with the reason.
+// The report has every op, with its group, and every value that goes from one op to another, with the reason of its
+// decision. An edge stays apart when both roles fail, so the reason names the cause in each role that was offered.
+// Where an op has a place already (in a group that was formed before) that is the reason only if nothing else was found
+// wrong: it is what a refusal in the other role led to.
 //
 //===------------------------------------------------------------------------===//
 #include "mili/Passes/Passes.h"
@@ -57,6 +57,8 @@ namespace {
 /// From here on an op is a product: its kernel is tiled over the features of its result.
 constexpr unsigned kTiledPriority = 100;
 
+constexpr llvm::StringLiteral kSwitchedOff = "switched off";
+
 /// What costs are estimated for.
 struct Target {
   int64_t workers;
@@ -73,8 +75,15 @@ struct Group {
 
 /// Whether a prologue is recomputed in its consumers, and the figures behind it.
 struct PrologueDecision {
-  bool fuse;
+  bool fuse = false;
   std::string reason;
+  Operation *refuser = nullptr;  // the consumer because of which it is not; null when all are alike
+};
+
+/// What came of trying an edge in each role; empty where it was not tried.
+struct Attempts {
+  std::string taken;               // why it was fused
+  std::string prologue, epilogue;  // why it was refused in that role
 };
 
 /// Roles are offered by either end of an edge: an op knows those of its own dialect only.
@@ -109,7 +118,7 @@ private:
   // Formation.
   void growPrologue(Group &group, Operation *consumer);
   void growEpilogue(Group &group);
-  std::optional<std::string> refuseEpilogue(Group &group, Operation *op);
+  std::optional<std::string> refuseEpilogue(Group &group, Operation *producer, Operation *op);
   PrologueDecision decidePrologue(Operation *producer);
   bool dependsOnGroup(Operation *op, const Group &group) const;
   bool isDisabled(Operation *producer, Operation *consumer, Operation *joining) const;
@@ -117,6 +126,7 @@ private:
   LogicalResult checkComplete();
   // Result.
   std::string explain(Operation *producer, Operation *consumer, bool fused) const;
+  bool isFused(Operation *producer, Operation *consumer) const;
   void collect(FusionReport &report);
   void materialize();
   bool leavesGroup(Value result, const Group &group) const;
@@ -138,7 +148,7 @@ private:
   DenseMap<Operation *, Group *> groupOf;                  // members alone
   DenseMap<Operation *, SmallVector<Group *>> recomputed;  // prologues
   DenseMap<Operation *, PrologueDecision> prologues;
-  DenseMap<std::pair<Operation *, Operation *>, std::string> reasons;  // (producer, consumer)
+  DenseMap<std::pair<Operation *, Operation *>, Attempts> attempts;  // (producer, consumer)
 };
 
 /// Kinds that `disable` may name for this edge: producer-consumer, the op that joins, all.
@@ -184,8 +194,8 @@ PrologueDecision Fuser::decidePrologue(Operation *producer) {
   PrologueDecision &decision = prologues[producer];
   auto fusible = cast<FusibleOp>(producer);
   bool must = fusible.getHeroPriority() == 0;
-  auto refuse = [&](std::string reason) {
-    decision = {false, std::move(reason)};
+  auto refuse = [&](std::string reason, Operation *refuser = nullptr) {
+    decision = {false, std::move(reason), refuser};
     return decision;
   };
 
@@ -199,26 +209,26 @@ PrologueDecision Fuser::decidePrologue(Operation *producer) {
       continue;
     }
     if (!mayPrecede(fusible, use))
-      return refuse(getSourceName(consumer) + " reads it from memory");
+      return refuse(getMnemonic(consumer).str() + " reads it from memory", consumer);
     if (!must && isDisabled(producer, consumer, producer))
-      return refuse("switched off");
+      return refuse(kSwitchedOff.str(), consumer);
     consumers.insert(consumer);
   }
   if (kept && (consumers.size() != 1 || producer->getNumResults() != 1))
     return refuse("a state is appended to once, and several groups read the new version");
   if (must) {
-    decision = {true, "unpacked where it is read, never stored"};
+    decision = {true, "unpacked where it is read, never stored", nullptr};
     return decision;
   }
   for (Operation *consumer : consumers) {
     if (groupOf.lookup(consumer) && groupOf.lookup(consumer)->hero != consumer)
-      return refuse(getSourceName(consumer) + " leads no group");
+      return refuse(getMnemonic(consumer).str() + " leads no group", consumer);
     if (consumer->getName() == producer->getName())
-      return refuse("two ops of one kind cannot lead one group");
+      return refuse("two ops of one kind cannot lead one group", consumer);
     if (filter) {
       FusionCandidate candidate{consumer, ArrayRef<Operation *>(consumer), producer, true, 1, bucket.getTokens()};
       if (std::optional<std::string> reason = filter(candidate))
-        return refuse(std::move(*reason));
+        return refuse(std::move(*reason), consumer);
     }
   }
   auto costed = dyn_cast<CostedOp>(producer);
@@ -244,12 +254,12 @@ PrologueDecision Fuser::decidePrologue(Operation *producer) {
     fused /= parallel;
     again = "finished by the tiles that read it";
   }
-  if (fused <= separate)
-    decision = {true, "prologue, " + again + ": " + microseconds(fused) + " against " + microseconds(separate) +
-                          " for a kernel of its own"};
-  else
-    decision = {false,
-                again + " it would take " + microseconds(fused) + ", a kernel of its own " + microseconds(separate)};
+  if (fused > separate)
+    return refuse(again + " it would take " + microseconds(fused) + ", a kernel of its own " + microseconds(separate));
+  decision = {true,
+              "prologue, " + again + ": " + microseconds(fused) + " against " + microseconds(separate) +
+                  " for a kernel of its own",
+              nullptr};
   return decision;
 }
 
@@ -264,23 +274,30 @@ void Fuser::growPrologue(Group &group, Operation *consumer) {
     if (!must && consumer != group.hero && !group.prologue.contains(consumer))
       continue;
     PrologueDecision decision = decidePrologue(producer);
-    reasons[{producer, consumer}] = decision.reason;
-    if (!decision.fuse)
+    Attempts &attempt = attempts[{producer, consumer}];
+    if (!decision.fuse) {
+      bool here = !decision.refuser || decision.refuser == consumer;
+      attempt.prologue =
+          here ? decision.reason : getSourceName(decision.refuser) + " needs it stored: " + decision.reason;
       continue;
+    }
+    attempt.taken = decision.reason;
     if (group.prologue.insert(producer))
       recomputed[producer].push_back(&group);
     growPrologue(group, producer);
   }
 }
 
-std::optional<std::string> Fuser::refuseEpilogue(Group &group, Operation *op) {
+std::optional<std::string> Fuser::refuseEpilogue(Group &group, Operation *producer, Operation *op) {
   for (Value operand : op->getOperands()) {
     Operation *def = operand.getDefiningOp();
     if (!def)
       continue;
     if (group.members.contains(def)) {
       if (isDisabled(def, op, op))
-        return "switched off";
+        return def == producer ? kSwitchedOff.str()
+                               : getMnemonic(op).str() + " would be fused with " + getSourceName(def) +
+                                     " as well, which is switched off";
       continue;
     }
     if (dependsOnGroup(def, group))
@@ -292,10 +309,8 @@ std::optional<std::string> Fuser::refuseEpilogue(Group &group, Operation *op) {
     for (Value operand : op->getOperands())
       if (rows.isActivation(operand) && !group.members.contains(operand.getDefiningOp()))
         return "its other operand comes from outside and a tile cannot tell which features of it are its own";
-  int64_t unit = std::lcm(group.tileFeatures, cast<FusibleOp>(op).getEpilogueGranularity());
-  if (tiled && unit > 1 && unit <= target.tileFeatures) {
-    group.tileFeatures = unit;
-  } else if (tiled && unit > 1) {
+  int64_t unit = tiled ? std::lcm(group.tileFeatures, cast<FusibleOp>(op).getEpilogueGranularity()) : 1;
+  if (tiled && unit > 1 && unit > target.tileFeatures) {
     if (unit > granularityLimit)
       return "needs " + std::to_string(unit) + " features in one tile, the limit is " +
              std::to_string(granularityLimit);
@@ -332,20 +347,14 @@ void Fuser::growEpilogue(Group &group) {
       auto fusible = dyn_cast<FusibleOp>(user);
       if (!fusible || group.members.contains(user) || !mayFollow(fusible, producer))
         continue;
-      std::string &reason = reasons[{producer, user}];
-      if (Group *other = groupOf.lookup(user)) {
-        reason = "in the group of " + getSourceName(other->hero) + " already";
+      if (groupOf.contains(user) || recomputed.contains(user))
+        continue;
+      Attempts &attempt = attempts[{producer, user}];
+      if (std::optional<std::string> refused = refuseEpilogue(group, producer, user)) {
+        attempt.epilogue = std::move(*refused);
         continue;
       }
-      if (recomputed.contains(user)) {
-        reason = "recomputed by its consumers";
-        continue;
-      }
-      if (std::optional<std::string> refused = refuseEpilogue(group, user)) {
-        reason = std::move(*refused);
-        continue;
-      }
-      reason = "epilogue";
+      attempt.taken = "epilogue";
       group.members.insert(user);
       groupOf[user] = &group;
       growPrologue(group, user);
@@ -392,65 +401,131 @@ bool Fuser::leavesGroup(Value result, const Group &group) const {
   });
 }
 
-/// Why an edge came out as it did when no attempt at this very edge says so.
-std::string Fuser::explain(Operation *producer, Operation *consumer, bool fused) const {
-  if (fused)
-    return mayFollow(cast<FusibleOp>(consumer), producer) ? "epilogue" : "inside the group by another edge";
-  auto it = recomputed.find(consumer);
-  if (it != recomputed.end())
-    return "an input of " + getSourceName(it->second.front()->hero) + ", which recomputes " +
-           getMnemonic(consumer).str();
+/// Whether the value stays in registers or shared memory: both ops run in one group.
+bool Fuser::isFused(Operation *producer, Operation *consumer) const {
+  if (recomputed.contains(consumer))  // a prologue inside a prologue
+    return recomputed.contains(producer);
   Group *group = groupOf.lookup(consumer);
-  if (group->hero != consumer)
-    return "in the group of " + getSourceName(group->hero) + ", which cannot take " + getMnemonic(producer).str();
-  return getMnemonic(consumer).str() + " leads a group and needs all that " + getMnemonic(producer).str() + " gives";
+  return group && contains(*group, producer);
 }
 
-/// Every value between two compute ops is a candidate.
+/// Why an edge came out as it did; see the top of the file.
+std::string Fuser::explain(Operation *producer, Operation *consumer, bool fused) const {
+  bool asEpilogue = mayFollow(cast<FusibleOp>(consumer), producer);
+  bool asPrologue = llvm::any_of(consumer->getOpOperands(), [&](OpOperand &use) {
+    return use.get().getDefiningOp() == producer && mayPrecede(cast<FusibleOp>(producer), use);
+  });
+  Attempts attempt = attempts.lookup({producer, consumer});
+  if (fused) {
+    if (!attempt.taken.empty())
+      return attempt.taken;
+    return asEpilogue ? "epilogue" : "inside the group by another edge";
+  }
+  std::string before = getMnemonic(producer).str(), after = getMnemonic(consumer).str();
+  if (!asEpilogue && !asPrologue)
+    return "no kernel runs " + before + " before this " + after + ", or " + after + " after this " + before;
+  if (!attempt.prologue.empty() && !attempt.epilogue.empty() && attempt.prologue != attempt.epilogue)
+    return "before it: " + attempt.prologue + "; after it: " + attempt.epilogue;
+  if (!attempt.prologue.empty() || !attempt.epilogue.empty())
+    return attempt.prologue.empty() ? attempt.epilogue : attempt.prologue;
+  auto placeOf = [&](Operation *op) -> std::string {
+    if (auto it = recomputed.find(op); it != recomputed.end())
+      return "runs before " + getSourceName(it->second.front()->hero) + " already";
+    Group *group = groupOf.lookup(op);
+    return group->hero == op ? "leads a group" : "runs in the group of " + getSourceName(group->hero) + " already";
+  };
+  std::string ofProducer = placeOf(producer), ofConsumer = placeOf(consumer);
+  return before + " " + ofProducer + ", " + after + " " + ofConsumer;
+}
+
+/// Every op, and every value between two of them, of which each is a candidate.
 void Fuser::collect(FusionReport &report) {
   std::string name = function.getSymName().str();
+  int64_t tokens = ownBucket().getTokens();
+  DenseMap<Operation *, int64_t> indexOf;
+  DenseMap<Group *, int64_t> groupIndex;
+  for (auto [index, group] : llvm::enumerate(groups))
+    groupIndex[group.get()] = static_cast<int64_t>(index);
   for (Operation &op : block) {
     if (!isa<FusibleOp>(op))
       continue;
-    SmallVector<Operation *> producers;
+    auto index = static_cast<int64_t>(indexOf.size());
+    indexOf[&op] = index;
+    FusionOp entry{name, tokens, index, getSourceName(&op), op.getName().getStringRef().str(), {}, false};
+    if (Group *group = groupOf.lookup(&op)) {
+      entry.groups.push_back(groupIndex.lookup(group));
+    } else {
+      for (Group *group : recomputed.lookup(&op))
+        entry.groups.push_back(groupIndex.lookup(group));
+      entry.recomputed = !entry.groups.empty();
+    }
+    report.ops.push_back(std::move(entry));
+  }
+
+  // Traffic that a value no longer causes: a read in each consumer that it is fused into; the write, where nothing
+  // outside reads it; less what the copies of a recomputed producer read more than one of them did. The last two belong
+  // to all fused edges of the value alike.
+  auto sharedSavings = [&](Operation *producer, Value value, int64_t consumers) {
+    int64_t shared = 0;
+    auto copies = static_cast<int64_t>(recomputed.lookup(producer).size());
+    if (copies || !leavesGroup(value, *groupOf.lookup(producer)))
+      shared += rows.getBytes(value);
+    if (copies > 1)
+      for (Value input : llvm::SetVector<Value>(producer->operand_begin(), producer->operand_end()))
+        if (rows.isActivation(input) && !recomputed.contains(input.getDefiningOp()))
+          shared -= rows.getBytes(input) * (copies - 1);
+    return std::pair(shared / consumers, shared % consumers);
+  };
+  DenseMap<Value, int64_t> fusedConsumers;
+  auto forEachProducer = [&](Operation &op, auto callback) {
+    llvm::MapVector<Operation *, llvm::SetVector<Value>> values;
     for (Value operand : op.getOperands())
-      if (Operation *def = operand.getDefiningOp();
-          isa_and_present<FusibleOp>(def) && !llvm::is_contained(producers, def))
-        producers.push_back(def);
-    for (Operation *producer : producers) {
+      if (Operation *def = operand.getDefiningOp(); isa_and_present<FusibleOp>(def))
+        values[def].insert(operand);
+    for (auto &[producer, operands] : values)
+      callback(producer, operands.getArrayRef());
+  };
+  for (Operation &op : block)
+    if (isa<FusibleOp>(op))
+      forEachProducer(op, [&](Operation *producer, ArrayRef<Value> values) {
+        if (isFused(producer, &op))
+          for (Value value : values)
+            ++fusedConsumers[value];
+      });
+  llvm::SmallPtrSet<Value, 32> begun;
+  for (Operation &op : block) {
+    if (!isa<FusibleOp>(op))
+      continue;
+    forEachProducer(op, [&](Operation *producer, ArrayRef<Value> values) {
       FusionEdge edge;
       edge.function = name;
-      edge.tokens = ownBucket().getTokens();
+      edge.tokens = tokens;
       edge.producer = getSourceName(producer);
       edge.consumer = getSourceName(&op);
+      edge.producerOp = indexOf.lookup(producer);
+      edge.consumerOp = indexOf.lookup(&op);
+      for (Value value : values)
+        edge.values.push_back(cast<OpResult>(value).getResultNumber());
       edge.kind = (getMnemonic(producer) + "-" + getMnemonic(&op)).str();
-      edge.reason = reasons.lookup({producer, &op});
-      Group *group = groupOf.lookup(&op);
-      if (recomputed.contains(&op))  // a prologue inside a prologue
-        edge.fused = recomputed.contains(producer);
-      else
-        edge.fused = group && contains(*group, producer);
-      if (edge.fused && cast<FusibleOp>(producer).getHeroPriority() > 0) {
-        auto copies = static_cast<int64_t>(recomputed.lookup(producer).size());
-        for (Value value : producer->getResults()) {
-          if (!rows.isActivation(value) || !llvm::is_contained(op.getOperands(), value))
+      edge.fused = isFused(producer, &op);
+      if (edge.fused && cast<FusibleOp>(producer).getHeroPriority() > 0)
+        for (Value value : values) {
+          if (!rows.isActivation(value))
             continue;
-          int64_t bytes = rows.getBytes(value);
-          edge.bytesSaved += copies ? bytes + bytes / copies : leavesGroup(value, *group) ? bytes : 2 * bytes;
+          auto [share, rest] = sharedSavings(producer, value, fusedConsumers.lookup(value));
+          edge.bytesSaved += rows.getBytes(value) + share + (begun.insert(value).second ? rest : 0);
         }
-        // Every copy of a prologue reads its inputs; the savings are this edge's share.
-        for (Value value : producer->getOperands())
-          if (copies && rows.isActivation(value))
-            edge.bytesSaved -= rows.getBytes(value) * (copies - 1) / copies;
-      }
-      if (edge.reason.empty())
-        edge.reason = explain(producer, &op, edge.fused);
+      edge.reason = explain(producer, &op, edge.fused);
       report.edges.push_back(std::move(edge));
-    }
+    });
   }
   for (auto &group : groups) {
-    FusionGroup entry{
-        name, ownBucket().getTokens(), getSourceName(group->hero), group->hero->getName().getStringRef().str(), {}};
+    FusionGroup entry{name,
+                      tokens,
+                      groupIndex.lookup(group.get()),
+                      getSourceName(group->hero),
+                      group->hero->getName().getStringRef().str(),
+                      {}};
     SmallVector<Operation *> ops(group->prologue.begin(), group->prologue.end());
     llvm::append_range(ops, group->members);
     llvm::sort(ops, [](Operation *a, Operation *b) { return a->isBeforeInBlock(b); });
@@ -577,10 +652,12 @@ struct FuseGroups : impl::FuseGroupsBase<FuseGroups> {
                                {bytesPerNs, "bytes-per-ns"},
                                {tileFeatures, "tile-features"},
                                {context, "context"}})
-      if (value <= 0)
-        return module.emitError("mili-fuse-groups: ") << name << " must be positive, found " << value;
-    if (asTokens < 0)
-      return module.emitError("mili-fuse-groups: as-tokens must not be negative, found ") << asTokens.getValue();
+      if (value <= 0 || value > kMaxContext)
+        return module.emitError("mili-fuse-groups: ")
+               << name << " must be positive and at most " << kMaxContext << ", found " << value;
+    if (asTokens < 0 || asTokens > kMaxDimension)
+      return module.emitError("mili-fuse-groups: as-tokens must not be negative and at most ")
+             << kMaxDimension << ", found " << asTokens.getValue();
     if (launchNs < 0)
       return module.emitError("mili-fuse-groups: launch-ns must not be negative, found ") << launchNs.getValue();
     if (!report.empty() && report != "table" && report != "json")

@@ -143,6 +143,37 @@ void FusionReport::printTable(raw_ostream &os) const {
           {row.cells[0], row.cells[1], tokens, row.cells[2], row.cells[3], std::to_string(times), row.cells[4]});
     }
   printColumns(os, rows);
+
+  struct Account {
+    std::string function;
+    int64_t tokens = 0, ops = 0, groups = 0, recomputed = 0, edges = 0, fused = 0, bytes = 0;
+  };
+  OrderedRows<Account> accounts;
+  auto account = [&](const auto &entry) -> Account & {
+    Account &of = accounts[entry.function];
+    of.function = entry.function;
+    of.tokens = entry.tokens;
+    return of;
+  };
+  for (const FusionOp &op : ops) {
+    ++account(op).ops;
+    account(op).recomputed += op.recomputed;
+  }
+  for (const FusionGroup &group : groups)
+    ++account(group).groups;
+  for (const FusionEdge &edge : edges) {
+    Account &of = account(edge);
+    ++of.edges;
+    of.fused += edge.fused;
+    of.bytes += edge.bytesSaved;
+  }
+  rows = {{"function", "tokens", "ops", "groups", "recomputed", "fused edges", "bytes saved"}};
+  for (const Account &of : accounts)
+    rows.push_back({of.function, "≤ " + std::to_string(of.tokens), std::to_string(of.ops), std::to_string(of.groups),
+                    std::to_string(of.recomputed), std::to_string(of.fused) + " of " + std::to_string(of.edges),
+                    bytesText(static_cast<double>(of.bytes)) + "/step"});
+  os << '\n';
+  printColumns(os, rows);
 }
 
 void FusionReport::printJson(raw_ostream &os) const {
@@ -150,6 +181,12 @@ void FusionReport::printJson(raw_ostream &os) const {
   auto strings = [&](StringRef name, ArrayRef<std::string> values) {
     json.attributeArray(name, [&] {
       for (const std::string &value : values)
+        json.value(value);
+    });
+  };
+  auto integers = [&](StringRef name, ArrayRef<int64_t> values) {
+    json.attributeArray(name, [&] {
+      for (int64_t value : values)
         json.value(value);
     });
   };
@@ -164,6 +201,18 @@ void FusionReport::printJson(raw_ostream &os) const {
           json.attribute("reason", merge.reason);
         });
     });
+    json.attributeArray("ops", [&] {
+      for (const FusionOp &op : ops)
+        json.object([&] {
+          json.attribute("function", op.function);
+          json.attribute("tokens", op.tokens);
+          json.attribute("index", op.index);
+          json.attribute("name", op.name);
+          json.attribute("op", op.op);
+          integers("groups", op.groups);
+          json.attribute("recomputed", op.recomputed);
+        });
+    });
     json.attributeArray("edges", [&] {
       for (const FusionEdge &edge : edges)
         json.object([&] {
@@ -171,6 +220,9 @@ void FusionReport::printJson(raw_ostream &os) const {
           json.attribute("tokens", edge.tokens);
           json.attribute("producer", edge.producer);
           json.attribute("consumer", edge.consumer);
+          json.attribute("producer_op", edge.producerOp);
+          json.attribute("consumer_op", edge.consumerOp);
+          integers("values", edge.values);
           json.attribute("kind", edge.kind);
           json.attribute("fused", edge.fused);
           json.attribute("bytes_saved", edge.bytesSaved);
@@ -182,6 +234,7 @@ void FusionReport::printJson(raw_ostream &os) const {
         json.object([&] {
           json.attribute("function", group.function);
           json.attribute("tokens", group.tokens);
+          json.attribute("index", group.index);
           json.attribute("name", group.name);
           json.attribute("hero", group.hero);
           strings("ops", group.ops);

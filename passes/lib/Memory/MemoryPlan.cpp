@@ -396,18 +396,18 @@ LogicalResult MemoryPlan::emitMemory(ArrayRef<BucketPlan> plans) {
 
 LogicalResult MemoryPlan::emit(SmallVector<BucketPlan> &plans) {
   ModuleOp module = getOperation();
-  auto figure = [&](int64_t option, StringRef attribute, int64_t &value) -> LogicalResult {
+  auto figure = [&](int64_t option, StringRef attribute, int64_t most, int64_t &value) -> LogicalResult {
     value = option;
     if (!value)
       if (auto attr = module->getAttrOfType<IntegerAttr>(attribute))
         value = attr.getInt();
-    if (value <= 0)
+    if (value <= 0 || value > most)
       return module.emitError("mili-memory-plan: expected a positive ")
-             << attribute << " on the module or as an option, found " << value;
+             << attribute << " of at most " << most << " on the module or as an option, found " << value;
     return success();
   };
-  if (failed(figure(requests, MiliDialect::getRequestsAttrName(), requestCount)) ||
-      failed(figure(context, MiliDialect::getContextAttrName(), contextTokens)))
+  if (failed(figure(requests, MiliDialect::getRequestsAttrName(), kMaxDimension, requestCount)) ||
+      failed(figure(context, MiliDialect::getContextAttrName(), kMaxContext, contextTokens)))
     return failure();
   if (!report.empty() && report != "table")
     return module.emitError("mili-memory-plan: report must be table, found '") << report.getValue() << "'";
@@ -481,7 +481,7 @@ LogicalResult MemoryPlan::emit(SmallVector<BucketPlan> &plans) {
                                          figures.lowerBound, figures.naive, logits.offset, IntegerAttr());
     if (plan.sampled)
       record.setSampled(plan.buffers[plan.bufferOf.lookup(plan.sampled)].offset);
-    if (Attribute function = plan.function->getAttr("mili.function"))
+    if (Attribute function = plan.function->getAttr(MiliDialect::getFunctionAttrName()))
       record->setAttr("function", function);
     OpBuilder inner(&getContext());
     inner.setInsertionPointToEnd(&record.getBody().emplaceBlock());

@@ -84,7 +84,7 @@ struct SpecializeBuckets : impl::SpecializeBucketsBase<SpecializeBuckets> {
       auto clone = cast<func::FuncOp>(builder.clone(*original));
       clone.setSymName(name);
       clone->setAttr(MiliDialect::getBucketAttrName(), bucket);
-      clone->setAttr("mili.function", builder.getStringAttr(function));
+      clone->setAttr(MiliDialect::getFunctionAttrName(), builder.getStringAttr(function));
     }
     original.erase();
     return success();

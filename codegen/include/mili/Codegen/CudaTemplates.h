@@ -24,7 +24,7 @@ struct CudaKernel {
   unsigned stageCount;
 
   Operation *getHeroOp() const;
-  /// An integer that `plan` left in the stage's config.
+  /// An integer that `plan` left in the stage's config; `verifyKernel` has seen that it is there.
   int64_t get(StringRef name) const { return cast<IntegerAttr>(stage.getConfig().get(name)).getInt(); }
 };
 

@@ -14,6 +14,10 @@
 #include <string>
 #include <vector>
 
+namespace mlir::mili::plan {
+class KernelOp;
+}  // namespace mlir::mili::plan
+
 namespace mlir::mili::codegen {
 
 /// Features of a row: the static last dimension of an activation's type.
@@ -87,6 +91,11 @@ private:
   std::vector<std::unique_ptr<KernelTemplate>> templates;
   size_t fromPlugins = 0;
 };
+
+/// What `emit` relies on, of a kernel that need not come from selection: `kernelTemplate` matches its body, its stages
+/// are the ones that `plan` makes (names, tensor maps, keys of the config with integers of at least 0; their values are
+/// free), and its weights lie in layouts that the template reads. Emits a located diagnostic where that is not so.
+LogicalResult verifyKernel(plan::KernelOp kernel, const KernelTemplate &kernelTemplate);
 
 }  // namespace mlir::mili::codegen
 

@@ -15,6 +15,18 @@
 
 #include "mili/IR/BlockPattern.h"
 
+namespace mlir::mili {
+/// Bounds of what verifiers let pass, far above any model: sums and products of a few sizes stay within 64 bits, so
+/// passes compute with them as they are.
+inline constexpr int64_t kMaxDimension = int64_t{1} << 24;  // features, rows, tokens
+inline constexpr int64_t kMaxHeads = int64_t{1} << 14;      // heads, and elements of one
+inline constexpr int64_t kMaxContext = int64_t{1} << 31;    // tokens of a sequence
+inline constexpr int64_t kMaxBytes = int64_t{1} << 40;      // of one tensor, state slot or scratch; elements too
+
+/// Whether every static dimension is 1 to kMaxDimension, and all elements together at most kMaxBytes.
+bool hasBoundedShape(Type type);
+}  // namespace mlir::mili
+
 #include "mili/IR/MiliDialect.h.inc"
 #include "mili/IR/MiliEnums.h.inc"
 #include "mili/IR/MiliInterfaces.h.inc"

@@ -16,9 +16,13 @@ def Mili_Dialect : Dialect {
   }];
   let useDefaultTypePrinterParser = 1;
   let useDefaultAttributePrinterParser = 1;
+  // `mili.` attributes on modules and functions: those below, of their types and in their ranges, and no others.
+  let hasOperationAttrVerify = 1;
   let extraClassDeclaration = [{
     /// Function attribute: `#mili.bucket`, set by specialization.
     static constexpr llvm::StringLiteral getBucketAttrName() { return "mili.bucket"; }
+    /// Function attribute: the name of the function that was specialized.
+    static constexpr llvm::StringLiteral getFunctionAttrName() { return "mili.function"; }
     /// Module attributes, set by frontends: family, name, context (tokens), vocab, activation dtype.
     static constexpr llvm::StringLiteral getFamilyAttrName() { return "mili.family"; }
     static constexpr llvm::StringLiteral getModelNameAttrName() { return "mili.model"; }

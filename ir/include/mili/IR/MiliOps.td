@@ -252,7 +252,7 @@ def Mili_RmsNormOp : Mili_ComputeOp<"rms_norm",
 }
 
 def Mili_AddOp : Mili_ComputeOp<"add", ["isPrologueFor", "isEpilogueFor"],
-    [Mili_ReadsActivations, Commutative, SameOperandsAndResultType]> {
+    [Mili_ReadsActivations, Commutative, SameOperandsAndResultType, AllTypesMatch<["lhs", "rhs", "result"]>]> {
   let summary = "Element-wise sum";
   let description = [{
     ```mlir
@@ -265,7 +265,7 @@ def Mili_AddOp : Mili_ComputeOp<"add", ["isPrologueFor", "isEpilogueFor"],
 }
 
 def Mili_ScaleOp : Mili_ComputeOp<"scale", ["isPrologueFor", "isEpilogueFor"],
-    [Mili_ReadsActivations, SameOperandsAndResultType]> {
+    [Mili_ReadsActivations, SameOperandsAndResultType, AllTypesMatch<["input", "result"]>]> {
   let summary = "Multiplies every element by a constant";
   let description = [{
     A factor of 1 folds away; a scale of a scale that has no other use becomes one.
@@ -282,7 +282,7 @@ def Mili_ScaleOp : Mili_ComputeOp<"scale", ["isPrologueFor", "isEpilogueFor"],
 }
 
 def Mili_ActivationOp : Mili_ComputeOp<"activation", ["isPrologueFor", "isEpilogueFor"],
-    [Mili_ReadsActivations, SameOperandsAndResultType]> {
+    [Mili_ReadsActivations, SameOperandsAndResultType, AllTypesMatch<["input", "result"]>]> {
   let summary = "A scalar activation on every element";
   let description = [{
     silu: x / (1 + exp(-x)); gelu: x * Phi(x); gelu_tanh: its tanh approximation (arXiv 1606.08415); relu: max(x, 0).
@@ -297,7 +297,7 @@ def Mili_ActivationOp : Mili_ComputeOp<"activation", ["isPrologueFor", "isEpilog
 }
 
 def Mili_GatedOp : Mili_ComputeOp<"gated", ["isPrologueFor", "isEpilogueFor", "getEpilogueGranularity"],
-    [Mili_ReadsActivations, SameOperandsAndResultType]> {
+    [Mili_ReadsActivations, SameOperandsAndResultType, AllTypesMatch<["gate", "up", "result"]>]> {
   let summary = "activation(gate) * up";
   let description = [{
     ```mlir

@@ -80,17 +80,21 @@ def Mili_BlockType : Mili_Type<"Block", "block"> {
 def Mili_State : AnyTypeOf<[Mili_KvType, Mili_RecurrentType], "state type">;
 
 // One row of N features per token (or per wanted row), N known: `tensor<?xN>`.
-def Mili_Activation2D : RankedTensorOf<[F32, BF16, F16], [HasAnyRankOfPred<[2]>,
+def Mili_BoundedShapePred : CPred<"::mlir::mili::hasBoundedShape($_self)">;
+def Mili_Activation2D : RankedTensorOf<[F32, BF16, F16], [HasAnyRankOfPred<[2]>, Mili_BoundedShapePred,
   CPred<"!::mlir::ShapedType::isDynamic(::llvm::cast<::mlir::RankedTensorType>($_self).getDimSize(1))">],
-  "[rows][features] tensor with static features">;
-def Mili_Logits2D : RankedTensorOf<[F32], [HasAnyRankOfPred<[2]>,
+  "[rows][features] tensor with static features of 1 to 2^24">;
+def Mili_Logits2D : RankedTensorOf<[F32], [HasAnyRankOfPred<[2]>, Mili_BoundedShapePred,
   CPred<"!::mlir::ShapedType::isDynamic(::llvm::cast<::mlir::RankedTensorType>($_self).getDimSize(1))">],
-  "[rows][vocab] tensor with a static vocabulary">;
+  "[rows][vocab] tensor with a static vocabulary of 1 to 2^24">;
 def Mili_Tokens : TensorRankOf<[I32], [1]>;
 
 // What the model file or a dequant gives.
-def Mili_Stored : StaticShapeTensorOf<[AnyFloat, Mili_BlockType]>;
-def Mili_Matrix : RankedTensorOf<[F32, BF16, F16], [HasAnyRankOfPred<[2]>, HasStaticShapePred], "static [out][in] matrix">;
-def Mili_Vector : RankedTensorOf<[F32, BF16, F16], [HasAnyRankOfPred<[1]>, HasStaticShapePred], "static vector">;
+def Mili_Stored : ConfinedType<StaticShapeTensorOf<[AnyFloat, Mili_BlockType]>, [Mili_BoundedShapePred],
+  "statically shaped tensor of floating-point or block elements, dimensions of 1 to 2^24 and 2^40 elements at most">;
+def Mili_Matrix : RankedTensorOf<[F32, BF16, F16], [HasAnyRankOfPred<[2]>, HasStaticShapePred, Mili_BoundedShapePred],
+  "static [out][in] matrix, dimensions of 1 to 2^24 and 2^40 elements at most">;
+def Mili_Vector : RankedTensorOf<[F32, BF16, F16], [HasAnyRankOfPred<[1]>, HasStaticShapePred, Mili_BoundedShapePred],
+  "static vector of 1 to 2^24 elements">;
 
 #endif
