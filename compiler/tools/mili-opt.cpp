@@ -40,10 +40,10 @@ static bool loadPlugins(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-  mili::registerToolPasses();
+  mlir::mili::registerToolPasses();
   if (!loadPlugins(argc, argv))
     return 1;
   DialectRegistry registry;
-  mili::registerToolDialects(registry);
+  mlir::mili::registerToolDialects(registry);
   return asMainReturnCode(MlirOptMain(argc, argv, "MILI modular optimizer driver\n", registry));
 }

@@ -81,13 +81,20 @@ LogicalResult MiliDialect::verifyOperationAttribute(Operation *op, NamedAttribut
     return integer(kMaxDimension);
   if (name == getFamilyAttrName() || name == getModelNameAttrName() || name == getFunctionAttrName())
     return isa<StringAttr>(value) ? success() : refuse("a string");
+  if (name == getKernelsAttrName()) {
+    auto choices = dyn_cast<DictionaryAttr>(value);
+    if (!choices || llvm::any_of(choices, [](NamedAttribute choice) { return !isa<StringAttr>(choice.getValue()); }))
+      return refuse("a dictionary of strings");
+    return success();
+  }
   if (name == getDeterministicAttrName())
     return isa<UnitAttr>(value) ? success() : refuse("a unit attribute");
   return op->emitOpError() << "has an unknown attribute " << name << "; expected one of " << getBucketAttrName() << ", "
                            << getFunctionAttrName() << ", " << getContextAttrName() << ", "
-                           << getTrainedContextAttrName() << ", " << getRequestsAttrName() << ", "
-                           << getVocabAttrName() << ", " << getLayersAttrName() << ", " << getFamilyAttrName() << ", "
-                           << getModelNameAttrName() << ", " << getDeterministicAttrName();
+                           << getTrainedContextAttrName() << ", " << getRequestsAttrName() << ", " << getVocabAttrName()
+                           << ", " << getLayersAttrName() << ", " << getFamilyAttrName() << ", "
+                           << getModelNameAttrName() << ", " << getKernelsAttrName() << ", "
+                           << getDeterministicAttrName();
 }
 
 static int64_t elementBytes(FloatType type) {

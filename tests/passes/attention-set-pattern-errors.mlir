@@ -3,7 +3,7 @@
 // RUN: not mili-opt %s --mili-attention-set-pattern='patterns=window' 2>&1 | FileCheck %s --check-prefix=E1
 // E1: error: mili-attention-set-pattern: pattern "window": expected a count: window=N
 // RUN: not mili-opt %s --mili-attention-set-pattern='patterns=window=0' 2>&1 | FileCheck %s --check-prefix=E2
-// E2: error: mili-attention-set-pattern: pattern "window=0": window mask: tokens must be positive, found 0
+// E2: error: mili-attention-set-pattern: pattern "window=0": window mask: tokens must be positive and at most 2147483648, found 0
 // RUN: not mili-opt %s --mili-attention-set-pattern='patterns=window=x' 2>&1 | FileCheck %s --check-prefix=E3
 // E3: error: mili-attention-set-pattern: pattern "window=x": expected a count after 'window=', found "x"
 // RUN: not mili-opt %s --mili-attention-set-pattern='patterns=window=-4' 2>&1 | FileCheck %s --check-prefix=E4

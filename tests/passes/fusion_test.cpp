@@ -117,7 +117,7 @@ TEST_F(FusionTest, FilterRefusesEpilogueAndPrologue) {
   EXPECT_THAT(groups, ElementsAre("attn.qk: attn.qk attn.qk", "attn.v: attn.v", "attn.core: attn.core", "norm: norm",
                                   "attn.q_rope: attn.q_rope", "attn.k_rope: attn.k_rope attn.append"));
   EXPECT_EQ(reasonOf("attn.qk", "attn.k_rope"), "no angles here");
-  EXPECT_EQ(reasonOf("norm", "attn.v"), "no prologue here");
+  EXPECT_EQ(reasonOf("norm", "attn.v"), "attn.qk needs it stored: no prologue here");
 }
 
 TEST_F(FusionTest, EveryValueBetweenTwoOpsIsAccountedFor) {

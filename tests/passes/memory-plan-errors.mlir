@@ -14,7 +14,7 @@
 // RUN: not mili-opt %t/good.mlir --mili-memory-plan='requests=1 context=4611686018427387904' 2>&1 | FileCheck %s --check-prefix=LARGE
 
 // REPORT: mili-memory-plan: report must be table, found 'json'
-// LARGE: mili-memory-plan: the {{.*}} larger than 2^62 bytes
+// LARGE: mili-memory-plan: expected a positive mili.context of at most 2147483648 on the module or as an option, found 4611686018427387904
 
 //--- none.mlir
 // expected-error @below {{mili-memory-plan: no function has mili.bucket; run mili-specialize-buckets first}}
