@@ -44,6 +44,7 @@ if(MILI_BUILD_COMPILER)
   install(DIRECTORY frontends/include/mili DESTINATION include COMPONENT dev ${sources_only})
   install(DIRECTORY codegen/device/mili DESTINATION share/mili/device COMPONENT dev FILES_MATCHING PATTERN "*.cuh")
   install(EXPORT MiliCompilerTargets NAMESPACE Mili:: DESTINATION ${package_dir} COMPONENT dev)
+  install(DIRECTORY ${PROJECT_BINARY_DIR}/docs/ DESTINATION share/doc/mili/reference COMPONENT dev)
   install(FILES cmake/MiliPlugin.cmake DESTINATION ${package_dir} COMPONENT dev)
 endif()
 
