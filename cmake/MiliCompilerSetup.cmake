@@ -27,8 +27,8 @@ function(mili_compiler_library name)
 endfunction()
 
 # mili_add_reference(NAME file.td generator ...): docs/NAME.md of the build folder, written by mlir-tblgen from the
-# declarations themselves. The target mili-doc writes them all.
-add_custom_target(mili-doc)
+# declarations themselves. The target mili-doc writes them all; they are installed, too.
+add_custom_target(mili-doc ALL)
 function(mili_add_reference name td)
   get_property(directories DIRECTORY PROPERTY INCLUDE_DIRECTORIES)
   list(TRANSFORM directories PREPEND -I)

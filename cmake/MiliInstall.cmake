@@ -44,6 +44,7 @@ if(MILI_BUILD_COMPILER)
   install(DIRECTORY frontends/include/mili DESTINATION include COMPONENT dev ${sources_only})
   install(DIRECTORY codegen/device/mili DESTINATION share/mili/device COMPONENT dev FILES_MATCHING PATTERN "*.cuh")
   install(EXPORT MiliCompilerTargets NAMESPACE Mili:: DESTINATION ${package_dir} COMPONENT dev)
+  install(DIRECTORY ${PROJECT_BINARY_DIR}/docs/ DESTINATION share/doc/mili/reference COMPONENT dev)
   install(FILES cmake/MiliPlugin.cmake DESTINATION ${package_dir} COMPONENT dev)
 endif()
 
@@ -54,8 +55,7 @@ configure_package_config_file(cmake/MiliConfig.cmake.in ${PROJECT_BINARY_DIR}/Mi
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/MiliConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/MiliConfig.cmake ${PROJECT_BINARY_DIR}/MiliConfigVersion.cmake
   DESTINATION ${package_dir} COMPONENT dev)
-install(DIRECTORY examples/ DESTINATION share/mili/examples COMPONENT dev PATTERN build EXCLUDE
-  REGEX "examples/CMakeLists.txt$" EXCLUDE)
+install(DIRECTORY examples/ DESTINATION share/mili/examples COMPONENT dev PATTERN build EXCLUDE)
 install(DIRECTORY docs/ DESTINATION share/doc/mili COMPONENT dev)
 
 #---- Debian packages: cpack --config build/release/CPackConfig.cmake -----------------
@@ -88,6 +88,7 @@ if(MILI_BUILD_COMPILER)
   list(APPEND CPACK_COMPONENTS_ALL compiler)
   set(CPACK_DEBIAN_COMPILER_PACKAGE_NAME mili-compiler)
   set(CPACK_DEBIAN_COMPILER_PACKAGE_SECTION devel)
+  set(CPACK_DEBIAN_COMPILER_PACKAGE_DEPENDS "lld-22")  # run to link the host objects of plans
   set(CPACK_DEBIAN_COMPILER_PACKAGE_RECOMMENDS "mili-runtime (= ${PROJECT_VERSION})")
   set(CPACK_DEBIAN_COMPILER_DESCRIPTION "Compiles transformer models to plans for MILI's runtime
  mili-compile turns a GGUF file or a Hugging Face folder into a plan; mili-opt

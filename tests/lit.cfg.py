@@ -4,6 +4,11 @@
 #   mili-opt     the built one, verifying after every pass (upstream's default, spelled out)
 #   FileCheck, not, split-file   LLVM's
 #   %data        tests/data of the source tree
+#   %golden      the golden models, unpacked
+#   %mili_lib    the built libraries
+#   %sdk         the installed build (%sdk/prefix) and the projects built against it (tests/sdk)
+# Features for REQUIRES: nvrtc.
+import ctypes
 import os
 
 import lit.formats
@@ -25,3 +30,22 @@ for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"):
 
 config.substitutions.append((r"(?<![\w./-])mili-opt(?![\w.-])", "mili-opt --verify-each=true"))
 config.substitutions.append(("%data", os.path.join(config.mili_source_dir, "tests", "data")))
+config.substitutions.append(("%golden", os.path.join(config.mili_binary_dir, "golden")))
+config.substitutions.append(("%mili_lib", os.path.join(config.mili_binary_dir, "lib")))
+config.substitutions.append(("%sdk", os.path.join(config.mili_binary_dir, "sdk")))
+
+
+def has_nvrtc():
+    if os.environ.get("MILI_REQUIRE_NVRTC"):
+        return True
+    for name in (os.environ.get("MILI_NVRTC"), "libnvrtc.so.13", "libnvrtc.so.12"):
+        try:
+            if name and ctypes.CDLL(name):
+                return True
+        except OSError:
+            pass
+    return False
+
+
+if has_nvrtc():
+    config.available_features.add("nvrtc")

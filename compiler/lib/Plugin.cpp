@@ -160,11 +160,11 @@ Status load_plugin(const std::string &path) {
   if (info["mili"] != MILI_VERSION_STRING)
     return failed_precondition(plugin + "was built for MILI " + info["mili"] +
                                ", this is MILI " MILI_VERSION_STRING
-                               "; rebuild it against this version's libmili-dev (its code was not run)");
+                               "; rebuild it against this version's libmili-dev (none of its code ran)");
   if (series(info["llvm"]) != series(LLVM_VERSION_STRING))
     return failed_precondition(plugin + "was built for LLVM " + info["llvm"] +
                                ", this MILI uses LLVM " LLVM_VERSION_STRING
-                               "; rebuild it against that version (its code was not run)");
+                               "; rebuild it against that version (none of its code ran)");
   std::string error;
   llvm::sys::DynamicLibrary library = llvm::sys::DynamicLibrary::getPermanentLibrary(real.c_str(), &error);
   if (!library.isValid())

@@ -1,0 +1,20 @@
+# From the golden Granite model FROM two models that compute the same: TO, a MiniCPM, for the example's family, and
+# REFERENCE, a Granite, for MILI's own. MiniCPM scales by 1/sqrt(16) in attention, where the golden model has 0.1.
+file(MAKE_DIRECTORY ${TO} ${REFERENCE})
+foreach(file model.safetensors generation_config.json)
+  file(COPY ${FROM}/${file} DESTINATION ${TO})
+  file(COPY ${FROM}/${file} DESTINATION ${REFERENCE})
+endforeach()
+file(READ ${FROM}/config.json granite)
+string(JSON granite SET "${granite}" attention_multiplier 0.25)
+file(WRITE ${REFERENCE}/config.json "${granite}")
+set(minicpm "${granite}")
+foreach(field embedding_multiplier attention_multiplier residual_multiplier logits_scaling mlp_bias)
+  string(JSON minicpm REMOVE "${minicpm}" ${field})
+endforeach()
+string(JSON minicpm SET "${minicpm}" architectures "[\"MiniCPMForCausalLM\"]")
+string(JSON minicpm SET "${minicpm}" model_type "\"minicpm\"")
+string(JSON minicpm SET "${minicpm}" scale_emb 6.0)
+string(JSON minicpm SET "${minicpm}" scale_depth 0.6928203230275509)  # 0.4 * sqrt(3 layers)
+string(JSON minicpm SET "${minicpm}" dim_model_base 32)               # 128 hidden / 4
+file(WRITE ${TO}/config.json "${minicpm}")
