@@ -164,6 +164,14 @@ std::vector<float> logitsOf(CompileOptions options) {
   return all;
 }
 
+/// Which ops run together.
+std::multiset<std::vector<std::string>> groupsOf(const Fused &fused) {
+  std::multiset<std::vector<std::string>> groups;
+  for (const FusionGroup &group : fused.report.groups)
+    groups.insert(group.ops);
+  return groups;
+}
+
 class WithoutOne : public ::testing::TestWithParam<const char *> {};
 
 TEST_P(WithoutOne, LogitsStayAndGroupsChange) {
@@ -187,7 +195,8 @@ TEST_P(WithoutOne, LogitsStayAndGroupsChange) {
     ASSERT_TRUE(without);
     for (const FusionEdge &edge : without->report.edges)
       EXPECT_FALSE(edge.kind == kind && edge.fused) << edge.producer << " to " << edge.consumer;
-    EXPECT_GT(without->report.groups.size(), everything->report.groups.size());
+    // Not always more of them: what no longer follows one product may be computed before the next.
+    EXPECT_NE(groupsOf(*without), groupsOf(*everything));
     const std::vector<float> found = logitsOf(options);
     double error = 0, norm = 0;
     for (size_t i = 0; i < expected.size(); ++i) {
