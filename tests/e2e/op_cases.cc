@@ -257,7 +257,7 @@ std::string Case::module(bool bf16) const {
 }
 
 const std::vector<std::string> &case_kinds() {
-  static const std::vector<std::string> kinds = {"linear", "gated", "norm", "attention", "long"};
+  static const std::vector<std::string> kinds = {"linear", "gated", "norm", "deep", "broad", "attention", "long"};
   return kinds;
 }
 
@@ -268,7 +268,13 @@ Case make_case(const std::string &kind, uint64_t seed) {
   b.made.requests = far ? 8 : 3;
   b.made.context = far ? 4096 : kind == "attention" ? 256 : 128;
   b.made.prefill_tokens = far ? 300 : kind == "attention" ? b.one_of({100, 300}) : b.one_of({40, 200});
-  const int width = 8 * b.pick(2, 24);
+  // Rows and a depth with which tiles of products are dealt out by steps: on a GPU of few multiprocessors, on any.
+  const bool broad = kind == "broad", deep = kind == "deep" || broad;
+  if (deep) {
+    b.made.prefill_tokens = broad ? 2100 : b.one_of({200, 290});
+    b.made.context = b.made.prefill_tokens + 128;
+  }
+  const int width = deep ? 8 * b.pick(150, 200) : 8 * b.pick(2, 24);
   std::string x = b.embedding(width), out;
   if (kind == "linear") {
     if (b.chance(2)) {
@@ -277,6 +283,13 @@ Case make_case(const std::string &kind, uint64_t seed) {
     } else {
       out = b.linear("y", x, 8 * b.pick(2, 40), b.chance(2));
     }
+  } else if (deep) {
+    out = b.linear("y", x, width, false);
+    out = b.binary("sum", "add", x, out);
+    const int features = 8 * b.pick(broad ? 128 : 20, broad ? 170 : 110);
+    out = b.chance(2) ? b.linear("z", out, features, b.chance(2))
+                      : b.binary("gated", "gated <silu>", b.linear("gate", out, features / 2 / 8 * 8, false),
+                                 b.linear("up", out, features / 2 / 8 * 8, false));
   } else if (kind == "gated") {
     const int inner = 8 * b.pick(2, 40);
     const std::string in = b.chance(2) ? b.rms_norm("n", x, width) : x;
@@ -325,8 +338,10 @@ Case make_case(const std::string &kind, uint64_t seed) {
       b.made.steps.push_back(fitting);
   };
   auto first = [&] { return b.one_of({1, 7, 15, 16, 17, 31, 33, 61, 62, 63, 64, 65, 80}); };
-  for (int chunks = far ? 2 : 0; chunks > 0; --chunks)
+  for (int chunks = far ? 2 : deep ? 1 : 0; chunks > 0; --chunks)
     step({{0, b.made.prefill_tokens}});
+  if (broad)
+    return b.finish(out);
   step({{0, first()}, {1, b.pick(1, 5)}, {2, b.pick(1, 70)}});
   step({{1, b.one_of({58, 59, 60, 61, 62, 63, 64})}});
   for (int i = 0; i < 3; ++i) {

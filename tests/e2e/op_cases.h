@@ -59,7 +59,8 @@ struct Case {
   std::string module(bool bf16) const;
 };
 
-// The kinds of cases: "linear", "gated", "norm", "attention", and "long" for attention over many pages.
+// The kinds of cases: "linear", "gated", "norm", "deep" and "broad" for products of many rows, "attention",
+// and "long" for attention over many pages.
 const std::vector<std::string> &case_kinds();
 // The case of that kind and seed, always the same.
 Case make_case(const std::string &kind, uint64_t seed);
