@@ -41,8 +41,8 @@ struct Shape {
   /// Of WgmmaPrefillTile.
   bool hasWgmma() const { return (width == 64 || width == 128) && group <= 128; }
   int64_t wgmmaShared() const {
-    int64_t stages = width == 128 ? 4 : 6;
-    return stages * 4 * 64 * width + 128 * width * 2 + 2 * stages * 8;
+    int64_t slots = width == 128 ? 4 : 8;
+    return (slots + 2) * 128 * width * 2 + 2 * (8 + 128) * 4 + (2 * slots + 4) * 8;
   }
   int64_t prefillShared(bool hopper) const {
     int64_t keys = width <= (hopper ? 128 : 80) ? 64 : 32;
@@ -82,9 +82,9 @@ public:
 
   SmallVector<StringRef> getWeightLayouts(GroupOp, unsigned) const override { return {"vector_f32"}; }
 
-  // Of prompts: mma.sync everywhere, or wgmma on sm_90a for heads of 64 and 128.
+  // Of prompts: on sm_90a wgmma for heads of 64 and 128, else mma.sync; or mma.sync everywhere.
   std::vector<std::pair<StringRef, std::vector<StringRef>>> getChoices() const override {
-    return {{"prefill", {"mma", "wgmma"}}};
+    return {{"prefill", {"wgmma", "mma"}}};
   }
 
   FailureOr<GroupPlan> plan(GroupOp group, BucketAttr bucket) const override {
@@ -98,7 +98,7 @@ public:
       stage.name = "prefill";
       stage.tiles = tiles * shape.kvHeads;
       // Both kinds of tiles are 128 rows where there is a choice.
-      const bool wgmma = shape.hasWgmma() && kernelChoice(group, "prefill") == "wgmma";
+      const bool wgmma = shape.hasWgmma() && kernelChoice(group, "prefill") != "mma";
       for (int64_t arch : {80, 90, 100})
         if (wgmma && arch == 90)
           stage.launches.push_back(CudaLaunchAttr::get(group.getContext(), arch, 384, shape.wgmmaShared(), 1));

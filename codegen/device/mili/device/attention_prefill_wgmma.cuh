@@ -1,7 +1,8 @@
 // Attention of many query tokens over paged keys and values on wgmma (sm_90a): FlashAttention-3 (Shah et al. 2024, arXiv
-// 2407.08608) over pages. One warpgroup copies pages into a ring; two others keep 64 query rows each, in registers, and
-// overlap the product of queries and keys of one page with that of weights and values of the page before it. Blocks take
-// tiles in turn, so the copies of a tile begin while the one before it is finished.
+// 2407.08608) over pages. One warpgroup copies queries, keys and values into shared memory; two others keep 64 query rows
+// each. A warpgroup overlaps the product of queries and keys of one pair of pages with that of weights and values of the
+// pair before it, and the two take turns, so that one multiplies while the other softens its scores. Blocks take tiles in
+// turn; the copies of a tile, its queries among them, begin while the one before it is computed.
 
 #ifndef MILI_DEVICE_ATTENTION_PREFILL_WGMMA_CUH
 #define MILI_DEVICE_ATTENTION_PREFILL_WGMMA_CUH
@@ -27,19 +28,22 @@ struct WgmmaPrefillTile {
   static constexpr int kTileTokens = kRows / kGroup;
   /// Two warpgroups that compute, then one that copies.
   static constexpr int kConsumers = 256, kThreads = 384;
-  /// Keys of a step: a page.
-  static constexpr int kKeys = kPageTokens;
-  static constexpr int kHalfBytes = kKeys * 128;  // 64 columns of a page's keys or values
-  static constexpr int kPageBytes = kKeys * kDim * 2;
-  static constexpr int kStageBytes = 2 * kPageBytes;
-  static constexpr int kStages = kDim == 128 ? 4 : 6;
-  /// Steps whose copies are under way while the next one is asked for. A consumer gives a stage back one step after it
-  /// was filled, so at most kStages - 2.
+  /// Keys of a step: two pages.
+  static constexpr int kKeys = 2 * kPageTokens;
+  /// Queries, keys and values lie in shared memory as 128 rows of 64 columns, once or twice.
+  static constexpr int kHalfBytes = 128 * 128;
+  static constexpr int kSlotBytes = kDim / 64 * kHalfBytes;
+  /// A step takes a slot for its keys and one for its values.
+  static constexpr int kSlots = kDim == 128 ? 4 : 8;
+  /// Slots whose copies are under way while the next one is asked for. The keys of a step must be there while the values of
+  /// the one before are still held, so at most kSlots - 2.
   static constexpr int kAhead = 2;
-  static_assert(kAhead <= kStages - 2, "the producer must not wait for what it holds back");
-  static constexpr int kOutputBytes = kRows * kDim * 2;
-  /// Dynamic shared memory: the ring, the tile on its way out, the barriers.
-  static constexpr int kSharedBytes = kStages * kStageBytes + kOutputBytes + 2 * kStages * 8;
+  static_assert(kAhead <= kSlots - 2, "the producer must not wait for what it holds back");
+  /// What a tile is, for those who compute it; see WgmmaPrefillFacts.
+  static constexpr int kFactBytes = (8 + kRows) * 4;
+  /// Dynamic shared memory: the ring; the queries of two tiles, whose place the results take on their way out; facts;
+  /// barriers.
+  static constexpr int kSharedBytes = (kSlots + 2) * kSlotBytes + 2 * kFactBytes + (2 * kSlots + 4) * 8;
   static_assert(kSharedBytes <= 227 * 1024, "fits a multiprocessor");
 
   /// Most query tiles of a step of `tokens` tokens in `sequences` sequences.
@@ -50,21 +54,45 @@ struct WgmmaPrefillTile {
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-/// A tile of the walk: its queries and the pages that they read.
+/// The blocks of a KeyWalk by twos. Pairs begin at even blocks, or at each query block's first of a sparse walk, whichever
+/// tile reads them: what a row gets does not depend on the tile that it is in.
 template <class Config>
-struct WgmmaPrefillItem {
-  QueryTile queries;
-  int kv_head;
-  int first_position, last_position;
+struct PairWalk {
+  KeyWalk<Config> walk;
 
-  MILI_MEMBER WgmmaPrefillItem(const Batch *batch, int tile)
-      : queries(find_query_tile<WgmmaPrefillTile<Config>::kTileTokens>(batch, tile / Config::kKvHeads)),
-        kv_head(tile % Config::kKvHeads) {
-    if (queries.tokens > 0) {
-      first_position = batch->positions[queries.first];
-      last_position = batch->positions[queries.first + queries.tokens - 1];
+  MILI_MEMBER PairWalk(int first_position, int last_position) : walk(first_position, last_position) {}
+
+  MILI_MEMBER int count() const {
+    if constexpr (Config::kSparse) {
+      int total = 0;
+      for (int block = walk.low; block <= walk.high; ++block)
+        total += (Config::pattern().count(block) + 1) / 2;
+      return total;
     }
+    return walk.high / 2 - walk.low / 2 + 1;
   }
+  /// The block of queries that pair number `n` is read for, where the mask is sparse; makes `n` a number of that block's.
+  MILI_MEMBER int query_block(int &n) const {
+    int block = walk.low;
+    for (int pairs; block < walk.high && n >= (pairs = (Config::pattern().count(block) + 1) / 2); ++block)
+      n -= pairs;
+    return block;
+  }
+  /// One of the two blocks of pair number `n`; -1 where the walk has none there.
+  MILI_MEMBER int block(int n, int half) const {
+    if constexpr (Config::kSparse) {
+      const int queries = query_block(n), number = 2 * n + half;
+      return number < Config::pattern().count(queries) ? Config::pattern().nth(queries, number) : -1;
+    }
+    const int block = (walk.low / 2 + n) * 2 + half;
+    return block >= walk.low && block <= walk.high ? block : -1;
+  }
+};
+
+/// A tile as the producer announces it, beside its queries; tokens 0: there is none left.
+struct WgmmaPrefillFacts {
+  int first, tokens, kv_head, first_position, last_position, unused[3];
+  int positions[128];  // of each row's token; rows beyond the tile repeat its last one's
 };
 
 /// out [T][kHeads * kHeadDim] bf16 = softmax(q k' * scale) v for the tiles first, first + step, ... below `tiles`: the
@@ -77,17 +105,24 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
                                          bf16 *out, int tiles, int first, int step) {
   using Tile = WgmmaPrefillTile<Config>;
   using Logit = Logits<Config>;
-  constexpr int kDim = Config::kHeadDim, kGroup = Tile::kGroup, kKeys = Tile::kKeys, kStages = Tile::kStages;
+  constexpr int kDim = Config::kHeadDim, kGroup = Tile::kGroup, kKeys = Tile::kKeys, kSlots = Tile::kSlots;
   constexpr int kChunks = kDim / 8;
+  static_assert(sizeof(WgmmaPrefillFacts) == Tile::kFactBytes);
 
   const unsigned ring = shared_address(mili_shared_memory);
-  unsigned char *const out_tile = mili_shared_memory + kStages * Tile::kStageBytes;
-  const unsigned full = shared_address(out_tile + Tile::kOutputBytes), empty = full + kStages * 8;
+  unsigned char *const query_tiles = mili_shared_memory + kSlots * Tile::kSlotBytes;
+  WgmmaPrefillFacts *const facts = reinterpret_cast<WgmmaPrefillFacts *>(query_tiles + 2 * Tile::kSlotBytes);
+  const unsigned full = shared_address(facts + 2), empty = full + kSlots * 8, finished = empty + kSlots * 8,
+                 turn = finished + 2 * 8;
   start_dependents();
   if (threadIdx.x == 0) {
-    for (int s = 0; s < kStages; ++s) {
+    for (int s = 0; s < kSlots; ++s) {
       barrier_init(full + s * 8, 4);   // the warps that copy
       barrier_init(empty + s * 8, 8);  // the warps that compute
+    }
+    for (int i = 0; i < 2; ++i) {
+      barrier_init(finished + i * 8, 8);
+      barrier_init(turn + i * 8, 4);  // the warps of the other warpgroup
     }
     barrier_init_fence();
   }
@@ -95,61 +130,115 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
   await_previous();
 
   const unsigned lane = threadIdx.x % kWarpSize;
-  int stage = 0;
+  int slot = 0;
   unsigned parity = 0;
   const auto advance = [&] {
-    if (++stage == kStages) {
-      stage = 0;
+    if (++slot == kSlots) {
+      slot = 0;
       parity ^= 1;
     }
   };
+  // Where chunk `chunk` of row `row` lies in a slot or a tile of queries: 128-byte swizzle.
+  const auto place = [](int row, int chunk) {
+    return static_cast<unsigned>(chunk / 8 * Tile::kHalfBytes + row * 128 + ((chunk ^ row) & 7) * 16);
+  };
 
   if (threadIdx.x >= Tile::kConsumers) {
-    release_registers<40>();
+    release_registers<64>();
     const int thread = static_cast<int>(threadIdx.x) - Tile::kConsumers;
-    // The oldest stage whose copies are not announced yet, and how many of them there are.
+    // The oldest slot whose copies are not announced yet, and how many of them there are.
     int oldest = 0, pending = 0;
     const auto announce = [&] {
       shared_fence();
       __syncwarp();
       if (lane == 0)
         barrier_arrive(full + oldest * 8);
-      oldest = oldest + 1 == kStages ? 0 : oldest + 1;
+      oldest = oldest + 1 == kSlots ? 0 : oldest + 1;
       --pending;
     };
-    for (int tile = first; tile < tiles; tile += step) {
-      const WgmmaPrefillItem<Config> item(batch, tile);
-      if (item.queries.tokens == 0)
-        continue;
-      const KeyWalk<Config> walk(item.first_position, item.last_position);
-      const int32_t *pages = pages_of(batch, Config::kPageTable, item.queries.sequence);
-      const bf16 *pool_head = pool + static_cast<long>(item.kv_head) * kKeys * kDim + thread * 8;
+    const auto commit = [&] {
+      copy_async_commit();
+      if (++pending > Tile::kAhead) {
+        copy_async_wait<Tile::kAhead>();
+        announce();
+      }
+      advance();
+    };
+    int buffer = 0;
+    unsigned buffer_parity = 1;  // fresh buffers are free
+    for (int tile = first;; tile += step) {
+      QueryTile query_tile = {0, 0, 0};
+      if (tile < tiles)
+        query_tile = find_query_tile<Tile::kTileTokens>(batch, tile / Config::kKvHeads);
+      const int kv_head = tile % Config::kKvHeads;
+      barrier_wait(finished + buffer * 8, buffer_parity);
+      WgmmaPrefillFacts &own = facts[buffer];
+      if (query_tile.tokens == 0) {
+        barrier_wait(empty + slot * 8, parity ^ 1);
+        if (thread == 0)
+          own.tokens = 0;
+        commit();
+        break;
+      }
+      const int32_t *positions = batch->positions + query_tile.first;
+      const int first_position = positions[0], last_position = positions[query_tile.tokens - 1];
+      own.positions[thread] = positions[min(thread / kGroup, query_tile.tokens - 1)];
+      if (thread == 0) {
+        own.first = query_tile.first;
+        own.tokens = query_tile.tokens;
+        own.kv_head = kv_head;
+        own.first_position = first_position;
+        own.last_position = last_position;
+      }
+      const PairWalk<Config> walk(first_position, last_position);
+      const int32_t *pages = pages_of(batch, Config::kPageTable, query_tile.sequence);
       const int count = walk.count();
-      int block = walk.block(0), page = pages[block];
-      for (int n = 0; n < count; ++n) {
-        const int next_block = walk.block(min(n + 1, count - 1)), next_page = pages[next_block];
-        barrier_wait(empty + stage * 8, parity ^ 1);  // a fresh ring is empty
-        // Rows past the last visible key become zeros: their weight is 0, but what an unwritten part of a page holds may
-        // be a NaN, which a weight of 0 does not silence.
-        const int valid = item.last_position + 1 - block * kKeys;
-        const bf16 *keys = pool_head + page * kv_page_elements<Config>();
-        const bf16 *values = keys + static_cast<long>(Config::kKvHeads) * kKeys * kDim;
-        const unsigned to = ring + stage * Tile::kStageBytes;
+      int block[2], page[2];
+      const auto look_up = [&](int n) {
 #pragma unroll
-        for (int i = 0; i < kKeys * kChunks / 128; ++i) {
+        for (int h = 0; h < 2; ++h) {
+          block[h] = walk.block(n, h);
+          page[h] = block[h] < 0 ? 0 : pages[block[h]];
+        }
+      };
+      look_up(0);
+      // The queries come with the first keys.
+      {
+        const unsigned to = shared_address(query_tiles) + buffer * Tile::kSlotBytes;
+        const bf16 *from = queries + (static_cast<long>(query_tile.first) * Config::kHeads + kv_head * kGroup) * kDim;
+#pragma unroll 4
+        for (int i = 0; i < kChunks; ++i) {
           const int index = i * 128 + thread, row = index / kChunks, chunk = index % kChunks;
-          const unsigned offset = chunk / 8 * Tile::kHalfBytes + row * 128 + ((chunk ^ row) & 7) * 16;
-          copy_async16(to + offset, keys + i * 128 * 8, row < valid);
-          copy_async16(to + Tile::kPageBytes + offset, values + i * 128 * 8, row < valid);
+          const bool valid = row < query_tile.tokens * kGroup;
+          const int safe = valid ? row : 0;
+          copy_async16(to + place(row, chunk),
+                       from + (static_cast<long>(safe / kGroup) * Config::kHeads + safe % kGroup) * kDim + chunk * 8, valid);
         }
-        copy_async_commit();
-        if (++pending > Tile::kAhead) {
-          copy_async_wait<Tile::kAhead>();
-          announce();
+      }
+      buffer ^= 1;
+      buffer_parity ^= buffer == 0;
+      for (int n = 0; n < count; ++n) {
+#pragma unroll 1
+        for (int part = 0; part < 2; ++part) {
+          barrier_wait(empty + slot * 8, parity ^ 1);  // a fresh ring is empty
+          const unsigned to = ring + slot * Tile::kSlotBytes;
+#pragma unroll
+          for (int h = 0; h < 2; ++h) {
+            // Rows past the last visible key become zeros: their weight is 0, but what an unwritten part of a page holds
+            // may be a NaN, which a weight of 0 does not silence.
+            const int valid = block[h] < 0 ? 0 : last_position + 1 - block[h] * kPageTokens;
+            const bf16 *from = pool + page[h] * kv_page_elements<Config>() +
+                               static_cast<long>(part * Config::kKvHeads + kv_head) * kPageTokens * kDim + thread * 8;
+#pragma unroll
+            for (int i = 0; i < kChunks / 2; ++i) {
+              const int index = i * 128 + thread, row = index / kChunks, chunk = index % kChunks;
+              copy_async16(to + place(h * kPageTokens + row, chunk), from + i * 128 * 8, row < valid);
+            }
+          }
+          commit();
         }
-        advance();
-        block = next_block;
-        page = next_page;
+        if (n + 1 < count)
+          look_up(n + 1);
       }
     }
     copy_async_wait<0>();
@@ -158,35 +247,31 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
     return;
   }
 
-  claim_registers<232>();
-  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
+  claim_registers<224>();
+  const int warp = static_cast<int>(threadIdx.x) / kWarpSize, group = warp / 4;
   const int own_row = warp * 16 + static_cast<int>(lane) / 4;  // the first of this lane's two rows, 8 apart
-  for (int tile = first; tile < tiles; tile += step) {
-    const WgmmaPrefillItem<Config> item(batch, tile);
-    if (item.queries.tokens == 0)
-      continue;
-    const KeyWalk<Config> walk(item.first_position, item.last_position);
+  // The two warpgroups hand the tensor cores to each other: while one multiplies, the other softens its scores.
+  unsigned turn_parity = group == 0 ? 1 : 0;
+  const auto take_turn = [&] {
+    barrier_wait(turn + group * 8, turn_parity);
+    turn_parity ^= 1;
+  };
+  const auto give_turn = [&] {
+    if (lane == 0)
+      barrier_arrive(turn + (group ^ 1) * 8);
+  };
+  int buffer = 0;
+  for (;; buffer ^= 1) {
+    barrier_wait(full + slot * 8, parity);
+    const WgmmaPrefillFacts &own = facts[buffer];
+    if (own.tokens == 0)
+      break;
+    const PairWalk<Config> walk(own.first_position, own.last_position);
     const int count = walk.count();
-    const int first_head = item.kv_head * kGroup, valid_rows = item.queries.tokens * kGroup;
-    const int32_t *positions = batch->positions + item.queries.first;
-    const auto position_of = [&](int row) { return positions[min(row / kGroup, item.queries.tokens - 1)]; };
-    const int position[2] = {position_of(own_row), position_of(own_row + 8)};
+    const int position[2] = {own.positions[own_row], own.positions[own_row + 8]};
     // The positions of the warpgroup's rows lie between these.
-    const int group_first = position_of(warp / 4 * 64), group_last = position_of(warp / 4 * 64 + 63);
-
-    // The queries, as operands of a product: rows beyond the tile repeat its last token's.
-    unsigned query[kDim / 16][4];
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int row = min(own_row + 8 * h, valid_rows - 1);
-      const long at = static_cast<long>(item.queries.first + row / kGroup) * Config::kHeads + first_head + row % kGroup;
-      const unsigned *from = reinterpret_cast<const unsigned *>(queries + at * kDim) + lane % 4;
-#pragma unroll
-      for (int k = 0; k < kDim / 16; ++k) {
-        query[k][h] = from[k * 8];
-        query[k][2 + h] = from[k * 8 + 4];
-      }
-    }
+    const int group_first = own.positions[group * 64], group_last = own.positions[group * 64 + 63];
+    unsigned char *const query_tile = query_tiles + buffer * Tile::kSlotBytes;
 
     float output[kDim / 2];
     float best[2] = {minus_infinity(), minus_infinity()}, sum[2] = {0, 0}, fade[2];
@@ -194,44 +279,57 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
     float scores[kKeys / 2];
 
     const auto multiply_keys = [&](int at) {
-      const unsigned keys = ring + at * Tile::kStageBytes;
+      const unsigned keys = ring + at * Tile::kSlotBytes, rows = shared_address(query_tile) + group * 64 * 128;
 #pragma unroll
-      for (int k = 0; k < kDim / 16; ++k)
-        wgmma<kKeys, false>(scores, query[k], matrix_descriptor(keys + k / 4 * Tile::kHalfBytes + k % 4 * 32), k > 0);
+      for (int k = 0; k < kDim / 16; ++k) {
+        const unsigned column = k / 4 * Tile::kHalfBytes + k % 4 * 32;
+        wgmma<kKeys>(scores, matrix_descriptor(rows + column), matrix_descriptor(keys + column), k > 0);
+      }
       warpgroup_commit();
     };
     const auto multiply_values = [&](int at, bool accumulate) {
-      const unsigned values = ring + at * Tile::kStageBytes + Tile::kPageBytes;
+      const unsigned values = ring + at * Tile::kSlotBytes;
 #pragma unroll
       for (int k = 0; k < kKeys / 16; ++k)
         wgmma<kDim, true>(output, weights[k], transposed_descriptor(values + k * 16 * 128, Tile::kHalfBytes),
                           accumulate || k > 0);
       warpgroup_commit();
     };
-    // Scores of walk step n to weights, their sums and what earlier results fade by.
+    const auto release = [&](int at) {
+      if (lane == 0)
+        barrier_arrive(empty + at * 8);
+    };
+    // Scores of pair n to weights, their sums and what earlier results fade by.
     const auto soften = [&](int n) {
-      int query_block = 0;
-      if constexpr (Config::kSparse) {
-        int number = n;
-        query_block = walk.query_block(number);
-      }
-      const int key0 = walk.block(n) * kKeys;
-      bool masked = key0 + kKeys - 1 > group_first;
-      if constexpr (Config::kWindow > 0)
-        masked |= key0 <= group_last - Config::kWindow;
-      if constexpr (Config::kSparse)
-        masked |= walk.low != walk.high;
       if constexpr (Logit::kCapped) {
 #pragma unroll
         for (int i = 0; i < kKeys / 2; ++i)
           scores[i] = Logit::shape(scores[i]);
       }
+      int query_block = 0;
+      bool masked;
+      if constexpr (Config::kSparse) {
+        // Only a query block's last pair holds keys after some of its queries, or one block alone.
+        int number = n;
+        query_block = walk.query_block(number);
+        masked = walk.walk.low != walk.walk.high || 2 * number + 2 >= Config::pattern().count(query_block);
+      } else {
+        const int key0 = (walk.walk.low / 2 + n) * kKeys;
+        masked = key0 + kKeys - 1 > group_first;
+        if constexpr (Config::kWindow > 0)
+          masked |= key0 <= group_last - Config::kWindow;
+      }
       if (masked) {
-        const int key = key0 + static_cast<int>(lane % 4) * 2;
 #pragma unroll
-        for (int i = 0; i < kKeys / 2; ++i)
-          if (!sees<Config>(position[i / 2 % 2], key + i / 4 * 8 + i % 2, query_block))
-            scores[i] = minus_infinity();
+        for (int half = 0; half < 2; ++half) {
+          // Of a walk without gaps, blocks that it does not have are before the window or after the last query.
+          const int block = Config::kSparse ? walk.block(n, half) : (walk.walk.low / 2 + n) * 2 + half;
+          const int key = block * kPageTokens + static_cast<int>(lane % 4) * 2;
+#pragma unroll
+          for (int i = 0; i < kKeys / 4; ++i)
+            if ((Config::kSparse && block < 0) || !sees<Config>(position[i / 2 % 2], key + i / 4 * 8 + i % 2, query_block))
+              scores[half * (kKeys / 4) + i] = minus_infinity();
+        }
       }
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
@@ -265,26 +363,34 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
       }
     };
 
-    int previous = stage;
-    barrier_wait(full + stage * 8, parity);
+    // Keys and values alternate in the ring.
+    take_turn();
     warpgroup_arrive();
-    multiply_keys(stage);
+    multiply_keys(slot);
+    give_turn();
+    int key_slot = slot;
     advance();
     warpgroup_wait<0>();
+    release(key_slot);
     soften(0);
     pack_weights();
     for (int n = 1; n < count; ++n) {
-      barrier_wait(full + stage * 8, parity);
+      const int value_slot = slot;
+      barrier_wait(full + slot * 8, parity);
+      advance();
+      key_slot = slot;
+      barrier_wait(full + slot * 8, parity);
+      advance();
+      take_turn();
       warpgroup_arrive();
-      multiply_keys(stage);
-      multiply_values(previous, n > 1);
+      multiply_keys(key_slot);
+      multiply_values(value_slot, n > 1);
+      give_turn();
       warpgroup_wait<1>();
+      release(key_slot);
       soften(n);
       warpgroup_wait<0>();
-      if (lane == 0)
-        barrier_arrive(empty + previous * 8);
-      previous = stage;
-      advance();
+      release(value_slot);
       if (__any_sync(kAllLanes, fade[0] != 1.0f || fade[1] != 1.0f)) {
 #pragma unroll
         for (int i = 0; i < kDim / 2; ++i)
@@ -292,14 +398,18 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
       }
       pack_weights();
     }
+    barrier_wait(full + slot * 8, parity);
+    take_turn();
     warpgroup_arrive();
-    multiply_values(previous, count > 1);
+    multiply_values(slot, count > 1);
+    give_turn();
     warpgroup_wait<0>();
-    if (lane == 0)
-      barrier_arrive(empty + previous * 8);
+    release(slot);
+    advance();
 
-    // Results pass through shared memory, each warp's 16 rows by themselves, so that they leave in whole 16-byte chunks.
-    using Swizzled = Swizzle<kChunks>;
+    // Results pass through shared memory, each warp's 16 rows in the place of their queries, so that they leave in whole
+    // 16-byte chunks.
+    const int first_head = own.kv_head * kGroup, valid_rows = own.tokens * kGroup;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int row = own_row + 8 * h;
@@ -314,7 +424,7 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
       scale /= total;
 #pragma unroll
       for (int j = 0; j < kDim / 8; ++j)
-        *reinterpret_cast<unsigned *>(out_tile + Swizzled::offset(row, j) + lane % 4 * 4) =
+        *reinterpret_cast<unsigned *>(query_tile + place(row, j) + lane % 4 * 4) =
             pack_bf16(output[4 * j + 2 * h] * scale, output[4 * j + 2 * h + 1] * scale);
     }
     __syncwarp();
@@ -322,10 +432,12 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
       const int row = warp * 16 + index / kChunks, chunk = index % kChunks;
       if (row >= valid_rows)
         break;
-      const long at = static_cast<long>(item.queries.first + row / kGroup) * Config::kHeads + first_head + row % kGroup;
-      store16(out + at * kDim + chunk * 8, load16(out_tile + Swizzled::offset(row, chunk)));
+      const long at = static_cast<long>(own.first + row / kGroup) * Config::kHeads + first_head + row % kGroup;
+      store16(out + at * kDim + chunk * 8, load16(query_tile + place(row, chunk)));
     }
-    __syncwarp();  // the rows are read before the next tile's are written
+    __syncwarp();  // the queries of another tile come here
+    if (lane == 0)
+      barrier_arrive(finished + buffer * 8);
   }
 }
 
