@@ -13,8 +13,10 @@ using namespace mlir::mili::codegen;
 using llvm::formatv;
 
 namespace {
-/// Blocks of the decode kernel that a full context should make, at least: four for each multiprocessor of an H100.
-constexpr int64_t kWantedBlocks = 4 * 132;
+/// The decode kernel wants a block for each multiprocessor of an H100, or two where contexts are long. Measured on an H200,
+/// 8 KV heads x 128: 4096 keys of one sequence take 10.1, 11.3, 15.8 us in 16, 32, 64 splits, 32768 keys 39, 48, 56 us
+/// in 32, 64, 128.
+constexpr int64_t kMultiprocessors = 132;
 
 /// The same arithmetic as DecodeTile and PrefillTile of the device headers; emitted kernels assert that they agree.
 struct Shape {
@@ -114,19 +116,17 @@ public:
     if (auto attr = group->getParentOfType<ModuleOp>()->getAttrOfType<IntegerAttr>(MiliDialect::getContextAttrName()))
       context = attr.getInt();
     const int64_t queryTiles = Shape::tiles(bucket.getTokens(), bucket.getSequences(), shape.decodeTileTokens());
-    // Chunks of whole pages such that all that a full context shows a query fills the GPU. A window's first page and
-    // the tile's own tokens may add a page each.
+    // A window's first page and the tile's own tokens may add a page each.
     int64_t span = visibleTokens(op.getMask(), context);
     if (isa<WindowAttr>(op.getMask()))
       span = std::min(llvm::alignTo(context, 64), llvm::alignTo(span + shape.decodeTileTokens(), 64) + 64);
-    int64_t wanted =
-        std::max<int64_t>(1, kWantedBlocks / (std::min(queryTiles, bucket.getSequences()) * shape.kvHeads));
-    int64_t chunk = std::max<int64_t>(64, llvm::alignTo(llvm::divideCeil(span, wanted), 64));
-    int64_t splits = llvm::divideCeil(span, chunk);
+    const int64_t units = std::min(queryTiles, bucket.getSequences()) * shape.kvHeads, pages = llvm::divideCeil(span, 64);
+    const int64_t few = std::clamp<int64_t>(kMultiprocessors / units, 1, pages);
+    const int64_t splits = std::clamp<int64_t>(2 * kMultiprocessors / units, 1, pages);
     stage.name = "decode";
     stage.tiles = queryTiles * shape.kvHeads * splits;
     stage.launch(group.getContext(), shape.decodeThreads(), shape.decodeShared());
-    stage.config = {{"splits", splits}, {"chunk", chunk}};
+    stage.config = {{"splits", splits}, {"few_splits", few}};
     if (splits > 1) {
       plan.arenaScratch = queryTiles * shape.kvHeads * splits * shape.decodeRowBlocks() * 16 * (shape.width + 2) * 4;
       plan.counters = queryTiles * shape.kvHeads * shape.decodeRowBlocks() * 4;
@@ -172,7 +172,7 @@ public:
     writer.line("static constexpr bool kSinks = false;");
     if (decode)
       writer.line(
-          formatv("static constexpr int kSplits = {0}, kChunk = {1};", kernel.get("splits"), kernel.get("chunk")));
+          formatv("static constexpr int kSplits = {0}, kFewSplits = {1};", kernel.get("splits"), kernel.get("few_splits")));
     writer.close(";");
     StringRef tile = decode ? "mili::DecodeTile<Config>" : "mili::PrefillTile<Config>";
     writer.line(formatv("static_assert({0}::kThreads == {1} && {0}::kSharedBytes <= {2});", tile,

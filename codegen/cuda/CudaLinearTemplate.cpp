@@ -154,7 +154,7 @@ Tiles chooseTiles(const Product &product, int64_t rows, bool deterministic) {
         candidate.features = tileFeatures;
         candidate.rows = tileRows;
         candidate.splits = splits;
-        candidate.deals = !deterministic && rows > 128;
+        candidate.deals = !deterministic && rows > 128 && costs.steps() > kSeamSteps;
         const int64_t stage = candidate.stageBytes(tileRows);
         // Two blocks a multiprocessor while tiles are small: one loads while the other finishes. Few tiles get a
         // multiprocessor each; the ring takes more than half of the shared memory then, or a dependent launch would put
@@ -245,7 +245,9 @@ private:
     };
     GroupPlan plan;
     int64_t scratch = inputBytes;
-    const int64_t dealtBlocks = tiles.deals ? tiles.blocksPerSm * kMultiprocessors : 0;
+    // Tiles that all run at once need no dealing.
+    const int64_t slots = tiles.blocksPerSm * kMultiprocessors;
+    const int64_t dealtBlocks = tiles.deals && TileCosts{product, rows}.items(tiles) > slots ? slots : 0;
     if (tiles.splits > 1) {
       scratch += std::max(partials(tiles.rows), partials(tiles.rowsMma));
       plan.counters = featureTiles * llvm::divideCeil(rows, tiles.rowsMma) * 8 * 4;

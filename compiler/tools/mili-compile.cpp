@@ -188,7 +188,7 @@ int main(int argc, char **argv) {
                  "bigbird, each with @LAYERS for some layers (window=4096@0-15); may be repeated")
       ->type_name("PATTERN");
   app.add_option("--kernel", options.kernels,
-                 "where the target has several kernels for a stage, take this one (prefill=wgmma); may be repeated")
+                 "where the target has several kernels for a stage, take this one (prefill=mma); may be repeated")
       ->type_name("STAGE=NAME");
   app.add_option("--emit-cuda", options.cuda_dir, "write the CUDA sources into this folder")->type_name("DIR");
   app.add_option("--cuda-headers", options.cuda_headers,

@@ -20,9 +20,9 @@ module attributes {mili.context = 4096 : i64 MODULE} {
     // CHECK: mili.weight "q_norm" layout "vector_f32"
     // One query tile and two KV heads in 64 splits of a page. Scratch: 16 rows of 64 sums, a maximum and a weight in f32;
     // counters: a word for each KV head.
-    // CHECK: mili.group "appends" {{.*}} kernel "cuda.attention" stages [#mili.stage<"decode", tiles = 128 per one by 1, cuda = [<arch = 80, threads = 128, shared = 65536>], config = {chunk = 64 : i64, counters = 1 : i64, scratch = 1 : i64, splits = 64 : i64}>] arena_scratch 540672 counters 8 {
+    // CHECK: mili.group "appends" {{.*}} kernel "cuda.attention" stages [#mili.stage<"decode", tiles = 128 per one by 1, cuda = [<arch = 80, threads = 128, shared = 65536>], config = {counters = 1 : i64, few_splits = 64 : i64, scratch = 1 : i64, splits = 64 : i64}>] arena_scratch 540672 counters 8 {
     // A context of one page is not split: no scratch, no counters.
-    // SHORT: mili.group "appends" {{.*}} kernel "cuda.attention" stages [#mili.stage<"decode", tiles = 2 per one by 1, {{.*}} config = {chunk = 64 : i64, counters = 0 : i64, scratch = 0 : i64, splits = 1 : i64}>] {
+    // SHORT: mili.group "appends" {{.*}} kernel "cuda.attention" stages [#mili.stage<"decode", tiles = 2 per one by 1, {{.*}} config = {counters = 0 : i64, few_splits = 1 : i64, scratch = 0 : i64, splits = 1 : i64}>] {
     %a:2 = mili.group "appends" hero "mili.attention" ins(%q, %g, %k, %v, %kv0, %batch : !q, tensor<64xbf16>, !k, !k, !kv, !mili.batch) -> !kv, !q {
     ^bb0(%q0: !q, %g0: tensor<64xbf16>, %k0: !k, %v0: !k, %s: !kv, %t: !mili.batch):
       %0 = mili.rms_norm %q0, %g0 eps 1.0e-6 : !q, tensor<64xbf16>
@@ -38,7 +38,7 @@ module attributes {mili.context = 4096 : i64 MODULE} {
   func.func @few(%q: !q, %batch: !mili.batch) -> !q attributes {mili.bucket = #few} {
     %kv0 = mili.state_get @kv : !kv
     // 16 sequences fill the GPU with fewer splits: 256 tokens are 80 tiles of up to 4 tokens.
-    // FAST: mili.group "few" {{.*}} stages [#mili.stage<"decode", tiles = 2560 per one by 1, {{.*}} config = {chunk = 256 : i64, counters = 1 : i64, scratch = 1 : i64, splits = 16 : i64}>]
+    // FAST: mili.group "few" {{.*}} stages [#mili.stage<"decode", tiles = 1280 per one by 1, {{.*}} config = {counters = 1 : i64, few_splits = 4 : i64, scratch = 1 : i64, splits = 8 : i64}>]
     // A deterministic plan sums every step like a prompt's.
     // SAME: mili.group "few" {{.*}} stages [#mili.stage<"prefill", tiles = 48 per one by 1,
     %a = mili.group "few" hero "mili.attention" ins(%q, %kv0, %batch : !q, !kv, !mili.batch) -> !q {
@@ -47,7 +47,7 @@ module attributes {mili.context = 4096 : i64 MODULE} {
       mili.yield %0 : !q
     }
     // Splits of what a window shows, its first page and the tile's own tokens included.
-    // FAST: mili.group "few_window" {{.*}} stages [#mili.stage<"decode", {{.*}} config = {chunk = 64 : i64, counters = 1 : i64, scratch = 1 : i64, splits = 3 : i64}>]
+    // FAST: mili.group "few_window" {{.*}} stages [#mili.stage<"decode", {{.*}} config = {counters = 1 : i64, few_splits = 3 : i64, scratch = 1 : i64, splits = 3 : i64}>]
     %b = mili.group "few_window" hero "mili.attention" ins(%a, %kv0, %batch : !q, !kv, !mili.batch) -> !q {
     ^bb0(%q0: !q, %s: !kv, %t: !mili.batch):
       %0 = mili.attention %q0, %s, %t mask(#mili.window<64>) heads 8 scale 0.125 : !q, !kv -> !q
@@ -58,15 +58,15 @@ module attributes {mili.context = 4096 : i64 MODULE} {
   func.func @many(%q: !q, %batch: !mili.batch) -> !q attributes {mili.bucket = #many} {
     %kv0 = mili.state_get @kv : !kv
     // Tiles of 128 rows, 32 tokens of 4 heads each: 16 and one more for each sequence, times the KV heads.
-    // CHECK: mili.group "many" {{.*}} kernel "cuda.attention" stages [#mili.stage<"prefill", tiles = 40 per one by 1, cuda = [<arch = 80, threads = 128, shared = 50192>, <arch = 90, threads = 128, shared = 50192>, <arch = 100, threads = 128, shared = 50192>], config = {counters = 0 : i64, scratch = 0 : i64}>] {
+    // sm_90 has two warpgroups that multiply and one that copies, a block on each multiprocessor.
+    // CHECK: mili.group "many" {{.*}} kernel "cuda.attention" stages [#mili.stage<"prefill", tiles = 40 per one by 1, cuda = [<arch = 80, threads = 128, shared = 50192>, <arch = 90, threads = 384, shared = 165088, blocks_per_sm = 1>, <arch = 100, threads = 128, shared = 50192>], config = {counters = 0 : i64, scratch = 0 : i64, wgmma_tiles = 40 : i64}>] {
     %a = mili.group "many" hero "mili.attention" ins(%q, %kv0, %batch : !q, !kv, !mili.batch) -> !q {
     ^bb0(%q0: !q, %s: !kv, %t: !mili.batch):
       %0 = mili.attention %q0, %s, %t mask(#mili.causal) heads 8 scale 0.125 : !q, !kv -> !q
       mili.yield %0 : !q
     }
     %kv1 = mili.state_get @wide : !wide
-    // Heads of 128 read 64 keys at a time where there is room for them, on sm_90.
-    // CHECK: mili.group "many_wide" {{.*}} stages [#mili.stage<"prefill", tiles = {{[0-9]+}} per one by 1, cuda = [<arch = 80, threads = 128, shared = 66576>, <arch = 90, threads = 128, shared = 99344>, <arch = 100, threads = 128, shared = 66576>],
+    // CHECK: mili.group "many_wide" {{.*}} stages [#mili.stage<"prefill", tiles = {{[0-9]+}} per one by 1, cuda = [<arch = 80, threads = 128, shared = 66576>, <arch = 90, threads = 384, shared = 197792, blocks_per_sm = 1>, <arch = 100, threads = 128, shared = 66576>],
     %b = mili.group "many_wide" hero "mili.attention" ins(%a, %kv1, %batch : !q, !wide, !mili.batch) -> !q {
     ^bb0(%q0: !q, %s: !wide, %t: !mili.batch):
       %0 = mili.attention %q0, %s, %t mask(#mili.window<64>) heads 4 scale 0.125 : !q, !wide -> !q

@@ -42,7 +42,7 @@ using mili::bf16;
 
 /// SoftCap in whole units; Local and the rest in blocks, Local 0: no block-sparse mask. See attention_common.cuh and
 /// DecodeTile for what they mean.
-template <int Heads, int KvHeads, int Dim, int Window, int SoftCap, bool Sinks, int Splits, int Chunk, int Local = 0,
+template <int Heads, int KvHeads, int Dim, int Window, int SoftCap, bool Sinks, int Splits, int Few, int Local = 0,
           int Global = 0, int Stride = 0, int Random = 0>
 struct Config {
   static constexpr bool kSparse = Local > 0;
@@ -55,7 +55,7 @@ struct Config {
                                                : 0.25f;
   static constexpr float kSoftCap = SoftCap;
   static constexpr bool kSinks = Sinks;
-  static constexpr int kSplits = Splits, kChunk = Chunk;
+  static constexpr int kSplits = Splits, kFewSplits = Few;
 };
 
 struct RawSource {
@@ -309,8 +309,8 @@ template <class C, Extra extra>
 static void check() {
   constexpr int kDim = C::kHeadDim, kGroup = C::kHeads / C::kKvHeads;
   char config[160];
-  int length = std::snprintf(config, sizeof config, "%d/%d heads x %d window %d cap %g sinks %d splits %d x %d",
-                             C::kHeads, C::kKvHeads, kDim, C::kWindow, C::kSoftCap, C::kSinks, C::kSplits, C::kChunk);
+  int length = std::snprintf(config, sizeof config, "%d/%d heads x %d window %d cap %g sinks %d splits %d, few %d",
+                             C::kHeads, C::kKvHeads, kDim, C::kWindow, C::kSoftCap, C::kSinks, C::kSplits, C::kFewSplits);
   if constexpr (C::kSparse)
     std::snprintf(config + length, sizeof config - length, " blocks: local %d global %d stride %d random %d",
                   C::pattern().local, C::pattern().global, C::pattern().stride, C::pattern().random);
@@ -473,28 +473,28 @@ static void check() {
 }
 
 static void check_all() {
-  //           heads kv dim window cap sinks splits chunk
-  check<Config<4, 4, 16, 0, 0, false, 4, 64>, kExtra>();
-  check<Config<9, 3, 32, 0, 0, false, 2, 128>, kNone>();
-  check<Config<8, 2, 64, 0, 0, false, 16, 64>, kExtra>();
-  check<Config<8, 1, 64, 100, 0, true, 8, 64>, kNone>();
-  check<Config<20, 1, 64, 0, 0, false, 4, 64>, kExtra>();
-  check<Config<12, 4, 80, 0, 0, false, 1, 64>, kNone>();
-  check<Config<4, 4, 96, 0, 20, false, 4, 128>, kNone>();
-  check<Config<8, 2, 112, 0, 0, false, 4, 192>, kNone>();
-  check<Config<8, 8, 128, 0, 0, false, 16, 64>, kNone>();
-  check<Config<8, 2, 128, 0, 0, false, 16, 64>, kExtra>();
-  check<Config<24, 8, 128, 128, 0, true, 4, 128>, kNone>();
-  check<Config<8, 1, 128, 33, 30, true, 8, 64>, kNone>();
-  check<Config<4, 2, 192, 0, 0, false, 4, 64>, kNone>();
-  check<Config<6, 2, 256, 0, 0, false, 4, 64>, kExtra>();
-  check<Config<4, 4, 256, 70, 50, false, 8, 64>, kNone>();
-  check<Config<8, 2, 128, 0, 0, false, 4, 64, 1>, kNone>();
-  check<Config<32, 8, 128, 0, 0, false, 8, 64, 4, 0, 4>, kExtra>();
-  check<Config<8, 2, 128, 0, 0, false, 4, 128, 2, 0, 0, 3>, kExtra>();
-  check<Config<16, 2, 128, 0, 0, true, 16, 64, 3, 2, 0, 3>, kNone>();
-  check<Config<6, 6, 64, 0, 0, false, 2, 64, 3, 2, 0, 3>, kExtra>();
-  check<Config<4, 1, 256, 0, 0, false, 4, 64, 2, 1, 3, 0>, kNone>();
+  //           heads kv dim window cap sinks splits few
+  check<Config<4, 4, 16, 0, 0, false, 4, 4>, kExtra>();
+  check<Config<9, 3, 32, 0, 0, false, 2, 1>, kNone>();
+  check<Config<8, 2, 64, 0, 0, false, 16, 16>, kExtra>();
+  check<Config<8, 1, 64, 100, 0, true, 8, 8>, kNone>();
+  check<Config<20, 1, 64, 0, 0, false, 4, 4>, kExtra>();
+  check<Config<12, 4, 80, 0, 0, false, 1, 1>, kNone>();
+  check<Config<4, 4, 96, 0, 20, false, 4, 2>, kNone>();
+  check<Config<8, 2, 112, 0, 0, false, 4, 3>, kNone>();
+  check<Config<8, 8, 128, 0, 0, false, 16, 16>, kNone>();
+  check<Config<8, 2, 128, 0, 0, false, 16, 16>, kExtra>();
+  check<Config<24, 8, 128, 128, 0, true, 4, 2>, kNone>();
+  check<Config<8, 1, 128, 33, 30, true, 8, 8>, kNone>();
+  check<Config<4, 2, 192, 0, 0, false, 4, 4>, kNone>();
+  check<Config<6, 2, 256, 0, 0, false, 4, 4>, kExtra>();
+  check<Config<4, 4, 256, 70, 50, false, 8, 8>, kNone>();
+  check<Config<8, 2, 128, 0, 0, false, 4, 4, 1>, kNone>();
+  check<Config<32, 8, 128, 0, 0, false, 8, 8, 4, 0, 4>, kExtra>();
+  check<Config<8, 2, 128, 0, 0, false, 4, 2, 2, 0, 0, 3>, kExtra>();
+  check<Config<16, 2, 128, 0, 0, true, 16, 16, 3, 2, 0, 3>, kNone>();
+  check<Config<6, 6, 64, 0, 0, false, 2, 2, 3, 2, 0, 3>, kExtra>();
+  check<Config<4, 1, 256, 0, 0, false, 4, 4, 2, 1, 3, 0>, kNone>();
 }
 
 // --- speed
@@ -639,50 +639,64 @@ static void bench_decode(BenchData &data, int sequences, int keys, const char *n
   const DeviceArray<unsigned> counters(std::vector<unsigned>(Tile::counter_count(tiles)));
   const int sets = static_cast<int>(data.steps.size());
   const double us = time_launches(sets, std::max(sets, 8), [&](int i, cudaStream_t stream) {
-    kernel<<<Tile::tiles(tiles), Tile::kThreads, Tile::kSharedBytes, stream>>>(
-        data.steps[i]->batch.data, RawSource{data.queries->data + i * data.rows}, data.pool->data, nullptr,
-        data.out->data + i * data.rows, partials.data, counters.data);
+    // As in a step: a kernel may begin while the one before it ends.
+    cudaLaunchAttribute dependent = {};
+    dependent.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    dependent.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(static_cast<unsigned>(Tile::tiles(tiles)));
+    config.blockDim = dim3(Tile::kThreads);
+    config.dynamicSmemBytes = Tile::kSharedBytes;
+    config.stream = stream;
+    config.attrs = &dependent;
+    config.numAttrs = 1;
+    CHECK(cudaLaunchKernelEx(&config, kernel, data.steps[i]->batch.data, RawSource{data.queries->data + i * data.rows},
+                             data.pool->data, static_cast<const float *>(nullptr), data.out->data + i * data.rows,
+                             partials.data, counters.data));
   });
   const double share = visible_share<C>(keys, true), bytes = 4.0 * sequences * keys * C::kKvHeads * C::kHeadDim * share;
-  std::printf("decode  %2d/%d x %3d, %2d x %5d, %3d splits x %5d, %5.1f%% seen %-16s %10.1f us  %6.2f TB/s\n", C::kHeads,
-              C::kKvHeads, C::kHeadDim, sequences, keys, C::kSplits, C::kChunk, 100 * share, name, us, bytes / us * 1e-6);
+  std::printf("decode  %2d/%d x %3d, %2d x %5d, %3d splits, %5.1f%% seen %-16s %10.1f us  %6.2f TB/s\n", C::kHeads,
+              C::kKvHeads, C::kHeadDim, sequences, keys, C::kSplits, 100 * share, name, us, bytes / us * 1e-6);
 }
 
-template <int Keys, int... Chunks>
+template <int Keys, int... Splits>
 static void bench_decodes(int sequences) {
   BenchData data =
-      BenchData::make<Config<32, 8, 128, 0, 0, false, 1, 64>>(std::vector<Sequence>(sequences, Sequence{1, Keys}));
-  (bench_decode<Config<32, 8, 128, 0, 0, false, Keys / Chunks, Chunks>>(data, sequences, Keys), ...);
+      BenchData::make<Config<32, 8, 128, 0, 0, false, 1, 1>>(std::vector<Sequence>(sequences, Sequence{1, Keys}));
+  (bench_decode<Config<32, 8, 128, 0, 0, false, Splits, Splits>>(data, sequences, Keys), ...);
   data.free();
 }
 
 /// Masks at 32k tokens beside the dense one: prompts, and decoding with a batch of 32.
 static void bench_patterns() {
   constexpr int kTokens = 32768;
-  bench_prefill<Config<32, 8, 128, 0, 0, false, 1, 64>>(kTokens, "dense");
-  bench_prefill<Config<32, 8, 128, 4096, 0, false, 1, 64>>(kTokens, "window 4096");
-  bench_prefill<Config<32, 8, 128, 0, 0, false, 1, 64, 16, 0, 16>>(kTokens, "strided 1024");
-  bench_prefill<Config<32, 8, 128, 0, 0, false, 1, 64, 8, 0, 0, 8>>(kTokens, "local + random");
-  bench_prefill<Config<32, 8, 128, 0, 0, false, 1, 64, 3, 2, 0, 3>>(kTokens, "BigBird");
-  using Dense = Config<32, 8, 128, 0, 0, false, 4, 8192>;
+  bench_prefill<Config<32, 8, 128, 0, 0, false, 1, 1>>(kTokens, "dense");
+  bench_prefill<Config<32, 8, 128, 4096, 0, false, 1, 1>>(kTokens, "window 4096");
+  bench_prefill<Config<32, 8, 128, 0, 0, false, 1, 1, 16, 0, 16>>(kTokens, "strided 1024");
+  bench_prefill<Config<32, 8, 128, 0, 0, false, 1, 1, 8, 0, 0, 8>>(kTokens, "local + random");
+  bench_prefill<Config<32, 8, 128, 0, 0, false, 1, 1, 3, 2, 0, 3>>(kTokens, "BigBird");
+  using Dense = Config<32, 8, 128, 0, 0, false, 1, 1>;
   BenchData data = BenchData::make<Dense>(std::vector<Sequence>(32, Sequence{1, kTokens}));
   bench_decode<Dense>(data, 32, kTokens, "dense");
-  bench_decode<Config<32, 8, 128, 4096, 0, false, 3, 1408>>(data, 32, kTokens, "window 4096");
-  bench_decode<Config<32, 8, 128, 0, 0, false, 3, 1024, 16, 0, 16>>(data, 32, kTokens, "strided 1024");
-  bench_decode<Config<32, 8, 128, 0, 0, false, 2, 512, 8, 0, 0, 8>>(data, 32, kTokens, "local + random");
-  bench_decode<Config<32, 8, 128, 0, 0, false, 2, 256, 3, 2, 0, 3>>(data, 32, kTokens, "BigBird");
+  bench_decode<Config<32, 8, 128, 0, 0, false, 4, 4>>(data, 32, kTokens, "dense");
+  bench_decode<Config<32, 8, 128, 4096, 0, false, 1, 1>>(data, 32, kTokens, "window 4096");
+  bench_decode<Config<32, 8, 128, 0, 0, false, 1, 1, 16, 0, 16>>(data, 32, kTokens, "strided 1024");
+  bench_decode<Config<32, 8, 128, 0, 0, false, 1, 1, 8, 0, 0, 8>>(data, 32, kTokens, "local + random");
+  bench_decode<Config<32, 8, 128, 0, 0, false, 2, 2, 8, 0, 0, 8>>(data, 32, kTokens, "local + random");
+  bench_decode<Config<32, 8, 128, 0, 0, false, 1, 1, 3, 2, 0, 3>>(data, 32, kTokens, "BigBird");
+  bench_decode<Config<32, 8, 128, 0, 0, false, 2, 2, 3, 2, 0, 3>>(data, 32, kTokens, "BigBird");
   data.free();
 }
 
 static void bench_all() {
   for (int tokens : {2048, 8192, 32768})
-    bench_prefill<Config<32, 8, 128, 0, 0, false, 1, 64>>(tokens);
-  bench_prefill<Config<32, 8, 64, 0, 0, false, 1, 64>>(8192);
-  bench_decodes<8192, 512, 2048, 8192>(64);
-  bench_decodes<1024, 256, 512, 1024>(64);
-  bench_decodes<32768, 256, 512, 1024>(1);
-  bench_decodes<4096, 64, 128, 256>(1);
-  bench_decodes<512, 64, 128>(1);
+    bench_prefill<Config<32, 8, 128, 0, 0, false, 1, 1>>(tokens);
+  bench_prefill<Config<32, 8, 64, 0, 0, false, 1, 1>>(8192);
+  bench_decodes<8192, 1, 4>(64);
+  bench_decodes<1024, 1, 2>(64);
+  bench_decodes<32768, 32, 33, 64>(1);
+  bench_decodes<4096, 16, 32>(1);
+  bench_decodes<512, 4, 8>(1);
 }
 
 int main(int argc, char **argv) {

@@ -14,7 +14,7 @@ cat >"$work/unit.cu" <<'UNIT'
 #include "mili/device/attention_decode.cuh"
 #include "mili/device/attention_prefill.cuh"
 struct Config {
-  static constexpr int kHeads = 32, kKvHeads = 8, kHeadDim = 128, kWindow = 0, kPageTable = 0, kSplits = 4, kChunk = 512;
+  static constexpr int kHeads = 32, kKvHeads = 8, kHeadDim = 128, kWindow = 0, kPageTable = 0, kSplits = 4, kFewSplits = 4;
   static constexpr float kScale = 0.0883883f, kSoftCap = 0;
   static constexpr bool kSinks = false, kSparse = false;
 };
@@ -106,7 +106,7 @@ for arch in sm_80 sm_90a sm_100a; do
         slot = 32 * dim; slots = int(16384 / slot); slots = slots < 3 ? 3 : slots > 8 ? 8 : slots; if (dim > 96) slots = 3
         shared = (dim <= 128 ? 4 : 3) * slots * slot + (dim <= 96 ? 0 : slot)
       }
-      printf "%-8s %-9s heads/kv/dim/window/cap/sinks/splits/chunk %-30s registers %3d spilled %d shared %d\n", \
+      printf "%-8s %-9s heads/kv/dim/window/cap/sinks/splits/few %-30s registers %3d spilled %d shared %d\n", \
         kernel, source, config, registers, spill, shared
       if (spill + 0 > 0) bad = 1
     }

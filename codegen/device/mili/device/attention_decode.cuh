@@ -14,17 +14,19 @@ namespace mili {
 /// Tile sizes, launch shape and global scratch of attention_decode for a Config, which has besides the constants of
 /// attention_common.cuh:
 ///
-///   static constexpr int kSplits;  // most splits of a sequence
-///   static constexpr int kChunk;   // keys of a split, a multiple of 64
+///   static constexpr int kSplits;     // most splits of a sequence
+///   static constexpr int kFewSplits;  // most splits while a split has at most kShortKeys keys; at most kSplits
 ///
-/// Split i has keys [i * kChunk, (i + 1) * kChunk) of the walk over the blocks that the tile reads, the last one all that
-/// follow.
+/// A split has a whole number of the blocks of the walk that the tile reads: as few as kFewSplits, or else kSplits, allow.
+/// So a short context is split as far as a long one, and how depends on the sequence alone.
 template <class Config>
 struct DecodeTile {
   static constexpr int kDim = Config::kHeadDim;
   static_assert(kDim % 16 == 0 && kDim <= 256, "head_dim is a multiple of 16, at most 256");
   static_assert(Config::kHeads % Config::kKvHeads == 0, "query heads share KV heads evenly");
-  static_assert(Config::kSplits >= 1 && Config::kChunk % kPageTokens == 0, "splits are whole pages");
+  static_assert(Config::kFewSplits >= 1 && Config::kSplits >= Config::kFewSplits, "a sequence has a split");
+  /// Keys up to which a split is not worth another block beside it on a multiprocessor.
+  static constexpr int kShortKeys = 256;
   static constexpr int kGroup = Config::kHeads / Config::kKvHeads;
   /// Rows of a tile: one mma row tile.
   static constexpr int kRows = 16;
@@ -48,7 +50,7 @@ struct DecodeTile {
   static_assert(kSharedBytes <= 98 * 1024, "fits every sm_80-class part");
   /// For __launch_bounds__: the registers leave room for this many blocks.
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  static constexpr int kMinBlocks = kDim <= 96 ? 3 : kDim <= 128 ? (Config::kSplits == 1 ? 4 : 3) : 2;
+  static constexpr int kMinBlocks = kDim <= 96 ? 3 : kDim <= 128 ? (Config::kSplits == 1 && Config::kWindow == 0 ? 4 : 3) : 2;
 #else
   static constexpr int kMinBlocks = kDim <= 96 ? 3 : 2;
 #endif
@@ -158,7 +160,13 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
   const KeyWalk<Config> walk(first_position, last_position);
   const int first_key = Config::kWindow > 0 ? max(0, first_position - Config::kWindow + 1) % kPageTokens : 0;
   const int key_end = (walk.count() - 1) * kPageTokens + last_position % kPageTokens + 1;
-  const int last_split = min((key_end - 1) / Config::kChunk, Config::kSplits - 1);
+  int chunk = key_end;
+  if constexpr (Config::kSplits > 1) {
+    chunk = ceil_div(walk.count(), Config::kFewSplits) * kPageTokens;
+    if (chunk > Tile::kShortKeys)
+      chunk = ceil_div(walk.count(), Config::kSplits) * kPageTokens;
+  }
+  const int last_split = Config::kSplits > 1 ? (key_end - 1) / chunk : 0;
   if (split > last_split) {
     await_previous();
     return;
@@ -166,8 +174,8 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
   const int active_splits = last_split + 1;
 
   // This block's keys [begin, end), and its warp's slices of 16: first_slice, first_slice + kWarps, ...
-  const int begin = split == 0 ? first_key : split * Config::kChunk;
-  const int end = split == last_split ? key_end : (split + 1) * Config::kChunk;
+  const int begin = split == 0 ? first_key : split * chunk;
+  const int end = split == last_split ? key_end : (split + 1) * chunk;
   const unsigned thread = threadIdx.x, lane = thread % kWarpSize;
   const int warp = static_cast<int>(thread / kWarpSize);
   const int32_t *pages = pages_of(batch, Config::kPageTable, queries.sequence);

@@ -57,7 +57,7 @@ template <class Config, int kTileRows> struct GemmWalk {
   static constexpr int kSeamSteps = 12;
   // Runs do not end closer than this to the edge of a tile.
   static constexpr int kShortest = 4;
-  static constexpr bool kDeals = Config::kDealtBlocks > 0 && Config::kSplits == 1 && kSteps > 2 * kShortest;
+  static constexpr bool kDeals = Config::kDealtBlocks > 0 && Config::kSplits == 1 && kSteps > kSeamSteps;
 
   int row_tiles;
   int item, dealt;   // the next item taken in turn; the first that is dealt out by steps

@@ -53,7 +53,7 @@ struct CompileOptions {
   std::vector<std::string> disabled_fusions;  // kinds of fusion to leave out, by the names that --explain prints
   // Attention masks to use instead of the model's own, e.g. "window=4096@0-15" (mili-attention-set-pattern).
   std::vector<std::string> attention_patterns;
-  // Which of several kernels to take, e.g. "prefill=wgmma" (mili-codegen-select-kernels).
+  // Which of several kernels to take, e.g. "prefill=mma" (mili-codegen-select-kernels).
   std::vector<std::string> kernels;
   bool merge_projections = true;
   bool arena_reuse = true;  // values share memory when their lives allow it
