@@ -4,8 +4,7 @@
 // cores (gemm.cuh) on an input that lies in memory as rows of bf16; a fused input, and the wanted rows of the head, are
 // gathered first by a stage of their own.
 //
-// Tiles are chosen by a model of one multiprocessor (chooseTiles). Of many rows the last rounds of tiles are dealt out by
-// steps of the depth, unless sums must not depend on the step's size.
+// Tiles are chosen by a model of one multiprocessor (chooseTiles).
 //
 //===------------------------------------------------------------------------===//
 #include "mili/Codegen/CudaPrinter.h"
@@ -25,8 +24,6 @@ constexpr int64_t kMultiprocessors = 132;
 /// Shared memory of a block that every part since sm_80 has.
 constexpr int64_t kCommonShared = 99 * 1024;
 constexpr int64_t kHopperShared = 227 * 1024;
-/// What a seam between two blocks costs, in steps: GemmWalk's.
-constexpr int64_t kSeamSteps = 12;
 /// Rows that a matrix-vector product takes at most.
 constexpr int64_t kGemvRows = 4;
 
@@ -61,8 +58,6 @@ struct Product {
 /// Tile sizes of gemm.cuh.
 struct Tiles {
   int64_t features = 64, rows = 64, splits = 1, stages = 4, stagesMma = 2, rowsMma = 64, blocksPerSm = 1;
-  /// The last tiles' steps are dealt out among the blocks (GemmWalk).
-  bool deals = false;
 
   int64_t stageBytes(int64_t tileRows) const { return (features + tileRows) * 128; }
   int64_t warpgroups() const { return features / 64; }
@@ -111,17 +106,6 @@ struct TileCosts {
     return time;
   }
 
-  /// Rounds of tiles, as GemmWalk takes them.
-  double rounds(const Tiles &tiles) const {
-    const int64_t slots = tiles.blocksPerSm * kMultiprocessors, count = items(tiles), rest = count % slots;
-    const bool dealt = tiles.deals && count > slots && rest > 0 && (slots - rest) * steps() > slots * kSeamSteps;
-    if (dealt)
-      return (static_cast<double>(count) / static_cast<double>(slots) +
-              static_cast<double>(kSeamSteps) / static_cast<double>(2 * steps())) *
-             static_cast<double>(tiles.blocksPerSm);
-    return std::ceil(static_cast<double>(count) / kMultiprocessors);
-  }
-
   /// More rows: bound by the tensor cores, or by copies of small tiles.
   double computing(const Tiles &tiles) const {
     const double together =
@@ -130,7 +114,7 @@ struct TileCosts {
         static_cast<double>(tiles.stageBytes(tiles.rows)) / std::min(45.0, 26.0 * std::max(1.0, together));
     const double item = std::max(compute(tiles), copy) * static_cast<double>(steps()) + 700.0 +
                         static_cast<double>(tiles.features * tiles.rows) / 32.0;
-    const double waves = rounds(tiles);
+    const double waves = std::ceil(static_cast<double>(items(tiles)) / kMultiprocessors);
     return std::max(waves * item, weightBytes() / (19.0 * kMultiprocessors)) + 0.05 * waves * item;
   }
 };
@@ -154,7 +138,6 @@ Tiles chooseTiles(const Product &product, int64_t rows, bool deterministic) {
         candidate.features = tileFeatures;
         candidate.rows = tileRows;
         candidate.splits = splits;
-        candidate.deals = !deterministic && rows > 128 && costs.steps() > kSeamSteps;
         const int64_t stage = candidate.stageBytes(tileRows);
         // Two blocks a multiprocessor while tiles are small: one loads while the other finishes. Few tiles get a
         // multiprocessor each; the ring takes more than half of the shared memory then, or a dependent launch would put
@@ -245,15 +228,9 @@ private:
     };
     GroupPlan plan;
     int64_t scratch = inputBytes;
-    // Tiles that all run at once need no dealing.
-    const int64_t slots = tiles.blocksPerSm * kMultiprocessors;
-    const int64_t dealtBlocks = tiles.deals && TileCosts{product, rows}.items(tiles) > slots ? slots : 0;
     if (tiles.splits > 1) {
       scratch += std::max(partials(tiles.rows), partials(tiles.rowsMma));
       plan.counters = featureTiles * llvm::divideCeil(rows, tiles.rowsMma) * 8 * 4;
-    } else if (dealtBlocks > 0) {
-      scratch += dealtBlocks * tiles.features * std::max(tiles.rows, tiles.rowsMma) * 4;
-      plan.counters = dealtBlocks * 8 * 4;
     }
     plan.arenaScratch = scratch;
 
@@ -300,7 +277,6 @@ private:
                     {"tile_rows", tiles.rows},
                     {"tile_rows_mma", tiles.rowsMma},
                     {"splits", tiles.splits},
-                    {"dealt_blocks", dealtBlocks},
                     {"stages", tiles.stages},
                     {"stages_mma", tiles.stagesMma},
                     {"blocks", tiles.blocksPerSm},
@@ -364,9 +340,8 @@ private:
     writer.line(formatv("static constexpr int kTileFeatures = {0}, kTileRows = {1}, kTileRowsMma = {2}, kSplits = {3};",
                         kernel.get("tile_features"), kernel.get("tile_rows"), kernel.get("tile_rows_mma"),
                         kernel.get("splits")));
-    writer.line(formatv("static constexpr int kStages = {0}, kBlocks = {1}, kStagesMma = {2}, kDealtBlocks = {3};",
-                        kernel.get("stages"), kernel.get("blocks"), kernel.get("stages_mma"),
-                        kernel.get("dealt_blocks")));
+    writer.line(formatv("static constexpr int kStages = {0}, kBlocks = {1}, kStagesMma = {2};", kernel.get("stages"),
+                        kernel.get("blocks"), kernel.get("stages_mma")));
     writer.line(formatv("static constexpr bool kWanted = {0};", product.wanted ? "true" : "false"));
     writer.close(";");
     writer.blank();
@@ -375,8 +350,8 @@ private:
                         kernel.get("blocks"), printer.params().declaration()));
     std::string input = kernel.get("gathered") ? std::string("reinterpret_cast<const mili::bf16 *>(scratch)")
                                                : printer.params().input(product.input).str();
-    std::string partials = kernel.get("counters") ? formatv("scratch + {0}", kernel.get("input_bytes") / 4).str()
-                                                  : std::string("nullptr");
+    std::string partials = kernel.get("splits") > 1 ? formatv("scratch + {0}", kernel.get("input_bytes") / 4).str()
+                                                    : std::string("nullptr");
     writer.line(formatv("mili::gemm<Config>(batch, {0}, {1}, {2}, {3}, {4}, {5}, {6});",
                         printer.params().input(storedWeight(product.weight)), input, printer.params().map(0),
                         printer.params().map(1), *epilogue, partials, kernel.get("counters") ? "counters" : "nullptr"));

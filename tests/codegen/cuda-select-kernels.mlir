@@ -45,7 +45,7 @@ module attributes {MODULE} {
     // sm_90 has warpgroups of consumers and one warp that copies; sm_100 runs what sm_80 does.
     // MMA-SAME: cuda = [<arch = 80, threads = 256, shared = [[SHARED:[0-9]+]], blocks_per_sm = 1>, <arch = 90, threads = {{160|384}}, shared = {{[0-9]+}}, blocks_per_sm = {{[12]}}>, <arch = 100, threads = 256, shared = [[SHARED]], blocks_per_sm = 1>],
     // MMA-SAME: maps = [<arg = 2, rows = 4096, columns = 512, box_rows = [[#FEATURES:]]>, <arg = 4, rows = 16, columns = 512, box_rows = [[#ROWS]]>],
-    // MMA-SAME: config = {{[{].*}}counters = 0 : i64, dealt_blocks = 0 : i64, gathered = 1 : i64, input_bytes = 16384 : i64, scratch = 1 : i64, splits = 1 : i64, {{.*}}tile_features = [[#div(4096,TILES)]] : i64, tile_rows = [[#ROWS]] : i64, {{.*}}}>] arena_scratch 16384 {
+    // MMA-SAME: config = {{[{].*}}counters = 0 : i64, gathered = 1 : i64, input_bytes = 16384 : i64, scratch = 1 : i64, splits = 1 : i64, {{.*}}tile_features = [[#div(4096,TILES)]] : i64, tile_rows = [[#ROWS]] : i64, {{.*}}}>] arena_scratch 16384 {
     %h = mili.group "gate_up" hero "mili.linear" ins(%n, %g, %wgu : !x, tensor<512xbf16>, tensor<4096x512xbf16>) -> tensor<?x2048xbf16> {
     ^bb0(%b: !x, %w: tensor<512xbf16>, %m: tensor<4096x512xbf16>):
       %0 = mili.rms_norm %b, %w eps 1.0e-6 : !x, tensor<512xbf16>
@@ -84,11 +84,11 @@ module attributes {MODULE} {
     // Few tiles and much depth: split. Scratch: a tile of f32 for each split; counters: 8 words for each tile.
     // MMA: mili.group "deep" {{.*}} stages [#mili.stage<"product", tiles = [[#TILES:]] per tokens by 16,
     // MMA-SAME: maps = [<arg = 1, rows = 512, columns = 16384, box_rows = [[#FEATURES:]]>, <arg = 0, rows = 16, columns = 16384, box_rows = 16>],
-    // MMA-SAME: config = {{[{].*}}counters = 1 : i64, dealt_blocks = 0 : i64, gathered = 0 : i64, input_bytes = 0 : i64, scratch = 1 : i64, splits = [[#div(mul(TILES,FEATURES),512)]] : i64, {{.*}}tile_features = [[#FEATURES]] : i64,
+    // MMA-SAME: config = {{[{].*}}counters = 1 : i64, gathered = 0 : i64, input_bytes = 0 : i64, scratch = 1 : i64, splits = [[#div(mul(TILES,FEATURES),512)]] : i64, {{.*}}tile_features = [[#FEATURES]] : i64,
     // MMA-SAME: arena_scratch [[#mul(mul(TILES,FEATURES),64)]] counters [[#div(16384,FEATURES)]] {
     // With more rows there are tiles enough, and a deterministic plan never splits.
-    // LONG: mili.group "deep" {{.*}} config = {{[{].*}}counters = 0 : i64, dealt_blocks = 0 : i64, gathered = 0 : i64, input_bytes = 0 : i64, scratch = 0 : i64, splits = 1 : i64, {{.*}}}>] {
-    // SAME: mili.group "deep" {{.*}} config = {{[{].*}}counters = 0 : i64, dealt_blocks = 0 : i64, gathered = 0 : i64, input_bytes = 0 : i64, scratch = 0 : i64, splits = 1 : i64, {{.*}}}>] {
+    // LONG: mili.group "deep" {{.*}} config = {{[{].*}}counters = 0 : i64, gathered = 0 : i64, input_bytes = 0 : i64, scratch = 0 : i64, splits = 1 : i64, {{.*}}}>] {
+    // SAME: mili.group "deep" {{.*}} config = {{[{].*}}counters = 0 : i64, gathered = 0 : i64, input_bytes = 0 : i64, scratch = 0 : i64, splits = 1 : i64, {{.*}}}>] {
     %deep = mili.group "deep" hero "mili.linear" ins(%wide, %wp : tensor<?x16384xbf16>, tensor<512x16384xbf16>) -> !x {
     ^bb0(%b: tensor<?x16384xbf16>, %m: tensor<512x16384xbf16>):
       %0 = mili.linear %b, %m : tensor<?x16384xbf16>, tensor<512x16384xbf16> -> !x

@@ -108,6 +108,8 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
   constexpr int kDim = Config::kHeadDim, kGroup = Tile::kGroup, kKeys = Tile::kKeys, kSlots = Tile::kSlots;
   constexpr int kChunks = kDim / 8;
   static_assert(sizeof(WgmmaPrefillFacts) == Tile::kFactBytes);
+  constexpr int kReleasedTo = 72, kClaimed = 216;  // of a thread's registers
+  static_assert(registers_suffice(Tile::kThreads, Tile::kThreads - Tile::kConsumers, kReleasedTo, Tile::kConsumers, kClaimed));
 
   const unsigned ring = shared_address(mili_shared_memory);
   unsigned char *const query_tiles = mili_shared_memory + kSlots * Tile::kSlotBytes;
@@ -144,7 +146,7 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
   };
 
   if (threadIdx.x >= Tile::kConsumers) {
-    release_registers<64>();
+    release_registers<kReleasedTo>();
     const int thread = static_cast<int>(threadIdx.x) - Tile::kConsumers;
     // The oldest slot whose copies are not announced yet, and how many of them there are.
     int oldest = 0, pending = 0;
@@ -247,7 +249,7 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
     return;
   }
 
-  claim_registers<224>();
+  claim_registers<kClaimed>();
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize, group = warp / 4;
   const int own_row = warp * 16 + static_cast<int>(lane) / 4;  // the first of this lane's two rows, 8 apart
   // The two warpgroups hand the tensor cores to each other: while one multiplies, the other softens its scores.

@@ -28,6 +28,14 @@ MILI_CONSTEXPR int min_of(int a, int b) {
   return a < b ? a : b;
 }
 
+/// Whether what `releasing` threads of a block give up suffices for what `claiming` threads of it take (setmaxnreg): a block
+/// has no more registers than it was launched with, here all of a multiprocessor's, and a warpgroup that asks for more
+/// waits forever.
+MILI_CONSTEXPR bool registers_suffice(int threads, int releasing, int released_to, int claiming, int claimed) {
+  const int limit = 65536 / threads / 8 * 8;
+  return (claimed - limit) * claiming <= (limit - released_to) * releasing;
+}
+
 // How kernels begin that have nothing to read ahead.
 MILI_DEVICE void begin_kernel() {
   start_dependents();

@@ -4,20 +4,17 @@
 // waste nothing and W, the large operand, is read in tiles of its own. A work item is a tile of kTileFeatures x kTileRows and
 // one of kSplits parts of the depth; blocks take items in turn, all tiles of rows for one tile of features first, so that
 // W comes from memory once. With several splits the parts add up through memory in a fixed order: the block that arrives
-// last sums them (no float atomics, so results do not depend on timing). For many rows the last rounds of tiles are dealt
-// out by steps of the depth instead, where that leaves fewer blocks idle (GemmWalk).
+// last sums them (no float atomics, so results do not depend on timing).
 //
 // sm_90a: one producer thread copies boxes of 64 elements of depth (TMA, 128-byte swizzle) into a ring of kStages; one or
 // two warpgroups of consumers issue wgmma. The producer runs ahead into the next item during the epilogue.
 // Others: cp.async into the same ring with the same swizzle, mma.sync on 8 warps.
 //
 //   Config: kFeatures, kDepth (a multiple of 8), kTileFeatures (64, 128), kSplits, kWanted;
-//           kTileRows (16..256), kStages and kBlocks (of a multiprocessor) on sm_90a, kTileRowsMma (16..128) and kStagesMma on others;
-//           kDealtBlocks: most blocks among which the last tiles' steps are dealt out, 0: never; only where kSplits is 1
+//           kTileRows (16..256), kStages and kBlocks (of a multiprocessor) on sm_90a, kTileRowsMma (16..128) and kStagesMma on others
 //
 // `partials`: kSplits * tiles * kTileFeatures * kTileRows floats, `counters`: a word for each 16 features x tile of rows,
-// both only where kSplits > 1; where kDealtBlocks > 0, kTileFeatures * kTileRows floats and kTileFeatures / 16 words for
-// each of kDealtBlocks.
+// both only where kSplits > 1.
 #pragma once
 
 #include "mili/device/product.cuh"
@@ -40,72 +37,21 @@ template <class Config, int kRows> struct GemmShape {
   static constexpr int kTurnFloats = 16 * 20;
 };
 
-// What a block computes at one time: steps [begin, end) of a tile's depth.
-struct GemmPart {
+// One work item.
+struct GemmItem {
   int feature_tile, row_tile, split;
-  int begin, end;
-  int seam;  // not negative: the tile's other steps are another block's, and the two meet at this seam
 };
-
-// A block's parts, one after the other. Items (tiles times splits) are taken in turn, a round of the grid at a time. Where
-// the last round would leave many blocks idle, it and the round before are dealt out by steps, an equal run of steps to
-// each block ("stream-K" with a data-parallel first part, Osama et al., arXiv 2301.03598). A run is at least as long as a
-// tile's depth, so a tile is one block's or two neighbours', whose sums add up in any order to the same.
-template <class Config, int kTileRows> struct GemmWalk {
-  static constexpr int kSteps = ceil_div(Config::kDepth, kGemmDepth);
-  // A seam costs about as much as this many steps: the sums of a tile through memory, and one more start.
-  static constexpr int kSeamSteps = 12;
-  // Runs do not end closer than this to the edge of a tile.
-  static constexpr int kShortest = 4;
-  static constexpr bool kDeals = Config::kDealtBlocks > 0 && Config::kSplits == 1 && kSteps > kSeamSteps;
-
-  int row_tiles;
-  int item, dealt;   // the next item taken in turn; the first that is dealt out by steps
-  int at = 0, end = 0;  // steps of those, counted from there
-
-  MILI_MEMBER explicit GemmWalk(int row_tiles)
-      : row_tiles(row_tiles), item(blockIdx.x),
-        dealt(ceil_div(Config::kFeatures, Config::kTileFeatures) * Config::kSplits * row_tiles) {
-    if constexpr (kDeals) {
-      const int grid = gridDim.x, rest = dealt % grid;
-      if (dealt > grid && grid <= Config::kDealtBlocks && rest > 0 && (grid - rest) * kSteps > grid * kSeamSteps) {
-        dealt -= rest + grid;
-        at = run_begin(blockIdx.x, rest + grid);
-        end = run_begin(blockIdx.x + 1, rest + grid);
-      }
-    }
-  }
-  // The next part; false after the last.
-  MILI_MEMBER bool next(GemmPart &part) {
-    if (item < dealt) {
-      part.row_tile = item % row_tiles;
-      part.split = item / row_tiles % Config::kSplits;
-      part.feature_tile = item / row_tiles / Config::kSplits;
-      part.begin = kSteps * part.split / Config::kSplits;
-      part.end = kSteps * (part.split + 1) / Config::kSplits;
-      part.seam = -1;
-      item += gridDim.x;
-      return true;
-    }
-    if (!kDeals || at >= end)
-      return false;
-    const int tile = dealt + at / kSteps;
-    part.row_tile = tile % row_tiles;
-    part.feature_tile = tile / row_tiles;
-    part.split = 0;
-    part.begin = at % kSteps;
-    part.end = min(kSteps, part.begin + end - at);
-    part.seam = part.begin > 0 ? static_cast<int>(blockIdx.x) : part.end < kSteps ? static_cast<int>(blockIdx.x) + 1 : -1;
-    at += part.end - part.begin;
-    return true;
-  }
-
-private:
-  static MILI_MEMBER int run_begin(int block, int tiles) {
-    const int step = static_cast<int>(static_cast<int64_t>(tiles) * kSteps * block / gridDim.x), inside = step % kSteps;
-    return inside < kShortest ? step - inside : kSteps - inside < kShortest ? step + kSteps - inside : step;
-  }
-};
+template <class Config> MILI_DEVICE GemmItem gemm_item(int index, int row_tiles) {
+  GemmItem item;
+  item.row_tile = index % row_tiles;
+  index /= row_tiles;
+  item.split = Config::kSplits > 1 ? index % Config::kSplits : 0;
+  item.feature_tile = index / Config::kSplits;
+  return item;
+}
+template <class Config> MILI_DEVICE int split_begin(int split) {
+  return ceil_div(Config::kDepth, kGemmDepth) * split / Config::kSplits;
+}
 
 // Where a lane's unit of a 16 x 16 tile lies, and whether there is one.
 template <class Config, class Epilogue> struct Unit16 {
@@ -146,31 +92,30 @@ MILI_DEVICE void finish_16x16(float *turn, const float *low, const float *high, 
   }
 }
 
-// kTiles tiles of 16 rows, one after the other in `acc` (8 values of each lane). The operands of four are under way at any
-// time: alone, each tile would wait for memory by itself.
+// kTiles tiles of 16 rows, one after the other in `acc` (8 values of each lane). Operands of four are asked for at once:
+// alone, each tile would wait for memory by itself.
 template <class Config, int kTiles, class Epilogue>
 MILI_DEVICE void finish_rows(float *turn, const float *acc, int64_t row, int feature, int64_t rows,
                              const Epilogue &epilogue) {
   constexpr int kAhead = min_of(kTiles, 4);
-  typename Epilogue::Operands operands[kAhead];
-  const auto unit_of = [&](int tile) {
-    return Unit16<Config, Epilogue>(rows - (row + tile * 16), Config::kFeatures - feature);
-  };
-  const auto fetch = [&](int tile) {
-    const Unit16<Config, Epilogue> unit = unit_of(tile);
-    if (unit.valid)
-      epilogue.fetch(operands[tile % kAhead], row + tile * 16 + unit.row, feature + unit.feature);
-  };
 #pragma unroll
-  for (int tile = 0; tile < kAhead; ++tile)
-    fetch(tile);
+  for (int first = 0; first < kTiles; first += kAhead) {
+    typename Epilogue::Operands operands[kAhead];
 #pragma unroll
-  for (int tile = 0; tile < kTiles; ++tile) {
-    if (row + tile * 16 < rows)
-      finish_16x16<Config>(turn, acc + tile * 8, acc + tile * 8 + 4, unit_of(tile), operands[tile % kAhead],
-                           row + tile * 16, feature, epilogue);
-    if (tile + kAhead < kTiles)
-      fetch(tile + kAhead);
+    for (int i = 0; i < kAhead; ++i) {
+      const int64_t at = row + (first + i) * 16;
+      const Unit16<Config, Epilogue> unit(rows - at, Config::kFeatures - feature);
+      if (first + i < kTiles && unit.valid)
+        epilogue.fetch(operands[i], at + unit.row, feature + unit.feature);
+    }
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int64_t at = row + (first + i) * 16;
+      if (first + i < kTiles && at < rows)
+        finish_16x16<Config>(turn, acc + (first + i) * 8, acc + (first + i) * 8 + 4,
+                             Unit16<Config, Epilogue>(rows - at, Config::kFeatures - feature), operands[i], at, feature,
+                             epilogue);
+    }
   }
 }
 
@@ -204,39 +149,6 @@ MILI_DEVICE bool reduce_splits(float (&acc)[kValues], float *partials, unsigned 
   return true;
 }
 
-// Adds up the two parts of a tile that meet at a seam; true in the warp that comes second, which then holds the sum. The
-// counter is 0 before the first comes, 1 while it writes its part, 2 once that is there, and 0 again in the end.
-template <int kValues>
-MILI_DEVICE bool join_parts(float (&acc)[kValues], float *partials, unsigned *counters, int warp_seam) {
-  float *other = partials + static_cast<int64_t>(warp_seam) * kValues * 32 + lane_id();
-  unsigned *counter = counters + warp_seam;
-  unsigned state = 0;
-  if (lane_id() == 0) {
-    state = atomicCAS(counter, 0u, 1u);
-    while (state == 1)
-      state = atomicAdd(counter, 0u);
-  }
-  state = __shfl_sync(0xffffffffu, state, 0);
-  if (state == 0) {
-#pragma unroll
-    for (int i = 0; i < kValues; ++i)
-      __stcg(other + i * 32, acc[i]);
-    __threadfence();
-    __syncwarp();
-    if (lane_id() == 0)
-      atomicExch(counter, 2u);
-    return false;
-  }
-  __threadfence();
-  __syncwarp();
-  if (lane_id() == 0)
-    atomicExch(counter, 0u);
-#pragma unroll
-  for (int i = 0; i < kValues; ++i)
-    acc[i] += __ldcg(other + i * 32);
-  return true;
-}
-
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 // Shared memory: ring of stages (1024-byte aligned), turning space of the consumer warps, barriers.
@@ -250,12 +162,15 @@ MILI_DEVICE void gemm_wgmma(const Batch *batch, const TensorMap &weight_map, con
   // then, or it waits forever for registers that its neighbour holds.
   constexpr bool kMoveRegisters = kTileRows == 256;
   static_assert(!kMoveRegisters || (kWarpgroups == 2 && Config::kBlocks == 1));
+  constexpr int kReleasedTo = 40, kClaimed = 232;  // of a thread's registers
+  static_assert(!kMoveRegisters || registers_suffice(kConsumers + 128, 128, kReleasedTo, kConsumers, kClaimed));
   float *turn = reinterpret_cast<float *>(mili_shared_memory + kStages * Shape::kStageBytes);
   const uint32_t ring = shared_address(mili_shared_memory);
   const uint32_t full = shared_address(turn + kWarpgroups * 4 * Shape::kTurnFloats), empty = full + kStages * 8;
 
   const int64_t rows = row_count<Config::kWanted>(batch);
   const int row_tiles = static_cast<int>((rows + kTileRows - 1) / kTileRows);
+  const int items = Shape::kFeatureTiles * Config::kSplits * row_tiles;
   start_dependents();
   if (threadIdx.x == 0) {
     for (int s = 0; s < kStages; ++s) {
@@ -269,56 +184,62 @@ MILI_DEVICE void gemm_wgmma(const Batch *batch, const TensorMap &weight_map, con
   // The producer's warps come last, so that consumer warpgroups begin at multiples of 4 warps.
   if (threadIdx.x >= kConsumers) {
     if constexpr (kMoveRegisters)
-      release_registers<40>();
+      release_registers<kReleasedTo>();
     if (threadIdx.x == kConsumers) {
       prefetch_map(weight_map);
       prefetch_map(input_map);
-      const auto copy_weight = [&](const GemmPart &part, int step, int stage) {
+      const auto copy_weight = [&](const GemmItem &item, int step, int stage) {
         barrier_arrive_expect(full + stage * 8, Shape::kStageBytes);
         copy_box(ring + stage * Shape::kStageBytes, weight_map, step * kGemmDepth,
-                 part.feature_tile * Config::kTileFeatures, full + stage * 8);
+                 item.feature_tile * Config::kTileFeatures, full + stage * 8);
       };
-      GemmWalk<Config, kTileRows> walk(row_tiles);
-      GemmPart part;
-      bool more = walk.next(part);
       // The weights of the first stages do not depend on the kernel before this one.
-      int ahead = more ? min(kStages, part.end - part.begin) : 0;
-      for (int s = 0; s < ahead; ++s)
-        copy_weight(part, part.begin + s, s);
+      int ahead = 0;
+      if (static_cast<int>(blockIdx.x) < items) {
+        const GemmItem item = gemm_item<Config>(blockIdx.x, row_tiles);
+        const int begin = split_begin<Config>(item.split);
+        ahead = min(kStages, split_begin<Config>(item.split + 1) - begin);
+        for (int s = 0; s < ahead; ++s)
+          copy_weight(item, begin + s, s);
+      }
       await_previous();
       int stage = 0;
       uint32_t parity = 1;  // a fresh ring is empty
-      for (; more; more = walk.next(part))
-        for (int step = part.begin; step < part.end; ++step) {
+      for (int index = blockIdx.x; index < items; index += gridDim.x) {
+        const GemmItem item = gemm_item<Config>(index, row_tiles);
+        const int end = split_begin<Config>(item.split + 1);
+        for (int step = split_begin<Config>(item.split); step < end; ++step) {
           if (ahead > 0) {
             --ahead;
           } else {
             barrier_wait(empty + stage * 8, parity);
-            copy_weight(part, step, stage);
+            copy_weight(item, step, stage);
           }
           copy_box(ring + stage * Shape::kStageBytes + Shape::kWeightBytes, input_map, step * kGemmDepth,
-                   part.row_tile * kTileRows, full + stage * 8);
+                   item.row_tile * kTileRows, full + stage * 8);
           if (++stage == kStages) {
             stage = 0;
             parity ^= 1;
           }
         }
+      }
     }
     return;
   }
 
   if constexpr (kMoveRegisters)
-    claim_registers<232>();
+    claim_registers<kClaimed>();
   await_previous();
   const int warpgroup = threadIdx.x / 128, warp = threadIdx.x / 32;
   float *my_turn = turn + warp * Shape::kTurnFloats;
   int stage = 0;
   uint32_t parity = 0;
-  GemmWalk<Config, kTileRows> walk(row_tiles);
-  for (GemmPart part; walk.next(part);) {
+  for (int index = blockIdx.x; index < items; index += gridDim.x) {
+    const GemmItem item = gemm_item<Config>(index, row_tiles);
+    const int begin = split_begin<Config>(item.split), end = split_begin<Config>(item.split + 1);
     float acc[kTileRows / 2];
     int previous = 0;
-    for (int step = part.begin; step < part.end; ++step) {
+    for (int step = begin; step < end; ++step) {
       barrier_wait(full + stage * 8, parity);
       const uint32_t base = ring + stage * Shape::kStageBytes;
       const uint64_t a = matrix_descriptor(base + warpgroup * 64 * 128);
@@ -326,11 +247,11 @@ MILI_DEVICE void gemm_wgmma(const Batch *batch, const TensorMap &weight_map, con
       warpgroup_arrive();
 #pragma unroll
       for (int k = 0; k < kGemmDepth / 16; ++k)
-        wgmma<kTileRows>(acc, a + k * 2, b + k * 2, step > part.begin || k > 0);
+        wgmma<kTileRows>(acc, a + k * 2, b + k * 2, step > begin || k > 0);
       warpgroup_commit();
       // The step before this one is done with its stage.
       warpgroup_wait<1>();
-      if (step > part.begin && lane_id() == 0)
+      if (step > begin && lane_id() == 0)
         barrier_arrive(empty + previous * 8);
       previous = stage;
       if (++stage == kStages) {
@@ -341,16 +262,13 @@ MILI_DEVICE void gemm_wgmma(const Batch *batch, const TensorMap &weight_map, con
     warpgroup_wait<0>();
     if (lane_id() == 0)
       barrier_arrive(empty + previous * 8);
-    const int feature = part.feature_tile * Config::kTileFeatures + warp * 16;
-    const int64_t row = static_cast<int64_t>(part.row_tile) * kTileRows;
+    const int feature = item.feature_tile * Config::kTileFeatures + warp * 16;
+    const int64_t row = static_cast<int64_t>(item.row_tile) * kTileRows;
     if constexpr (Config::kSplits > 1) {
-      const int tile = (part.feature_tile * row_tiles + part.row_tile) * kWarpgroups * 4 + warp;
-      if (!reduce_splits<Config>(acc, partials, counters, tile, part.split))
+      const int tile = (item.feature_tile * row_tiles + item.row_tile) * kWarpgroups * 4 + warp;
+      if (!reduce_splits<Config>(acc, partials, counters, tile, item.split))
         continue;
     }
-    if constexpr (GemmWalk<Config, kTileRows>::kDeals)
-      if (part.seam >= 0 && !join_parts(acc, partials, counters, (part.seam - 1) * kWarpgroups * 4 + warp))
-        continue;
     finish_rows<Config, kTileRows / 16>(my_turn, acc, row, feature, rows, epilogue);
   }
 }
@@ -375,13 +293,14 @@ MILI_DEVICE void gemm_mma(const Batch *batch, const bf16 *weight, const bf16 *in
 
   const int64_t rows = row_count<Config::kWanted>(batch);
   const int row_tiles = static_cast<int>((rows + kTileRows - 1) / kTileRows);
+  const int items = Shape::kFeatureTiles * Config::kSplits * row_tiles;
   const int feature_warp = warp % kFeatureWarps, row_warp = warp / kFeatureWarps;
 
-  GemmWalk<Config, kTileRows> walk(row_tiles);
-  for (GemmPart part; walk.next(part);) {
-    const int begin = part.begin, steps = part.end - part.begin;
-    const int first_feature = part.feature_tile * kTileFeatures;
-    const int64_t first_row = static_cast<int64_t>(part.row_tile) * kTileRows;
+  for (int index = blockIdx.x; index < items; index += gridDim.x) {
+    const GemmItem item = gemm_item<Config>(index, row_tiles);
+    const int begin = split_begin<Config>(item.split), steps = split_begin<Config>(item.split + 1) - begin;
+    const int first_feature = item.feature_tile * kTileFeatures;
+    const int64_t first_row = static_cast<int64_t>(item.row_tile) * kTileRows;
     // 16-byte chunks of a stage, each row of 128 bytes swizzled by its index.
     auto fetch = [&](int step) {
       const uint32_t to = ring + step % kStages * Shape::kStageBytes;
@@ -451,13 +370,10 @@ MILI_DEVICE void gemm_mma(const Batch *batch, const bf16 *weight, const bf16 *in
     }
     copy_async_wait<0>();
     if constexpr (Config::kSplits > 1) {
-      const int tile = (part.feature_tile * row_tiles + part.row_tile) * 8 + warp;
-      if (!reduce_splits<Config>(acc, partials, counters, tile, part.split))
+      const int tile = (item.feature_tile * row_tiles + item.row_tile) * 8 + warp;
+      if (!reduce_splits<Config>(acc, partials, counters, tile, item.split))
         continue;
     }
-    if constexpr (GemmWalk<Config, kTileRows>::kDeals)
-      if (part.seam >= 0 && !join_parts(acc, partials, counters, (part.seam - 1) * 8 + warp))
-        continue;
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
       const int feature = first_feature + feature_warp * kWarpFeatures + m * 16;
