@@ -18,9 +18,9 @@ module attributes {mili.context = 4096 : i64 MODULE} {
     %g = mili.weight "q_norm" : tensor<64xbf16>
     // Weights of norms are vectors of f32.
     // CHECK: mili.weight "q_norm" layout "vector_f32"
-    // One query tile and two KV heads in 64 splits of a page. Scratch: 16 rows of 64 sums, a maximum and a weight in f32;
+    // One query tile and two KV heads in 64 splits of a page, two blocks on a multiprocessor of sm_90. Scratch: 16 rows of 64 sums, a maximum and a weight in f32;
     // counters: a word for each KV head.
-    // CHECK: mili.group "appends" {{.*}} kernel "cuda.attention" stages [#mili.stage<"decode", tiles = 128 per one by 1, cuda = [<arch = 80, threads = 128, shared = 65536>], config = {counters = 1 : i64, few_splits = 64 : i64, scratch = 1 : i64, splits = 64 : i64}>] arena_scratch 540672 counters 8 {
+    // CHECK: mili.group "appends" {{.*}} kernel "cuda.attention" stages [#mili.stage<"decode", tiles = 128 per one by 1, cuda = [<arch = 80, threads = 128, shared = 65536>, <arch = 90, threads = 128, shared = 81920>, <arch = 100, threads = 128, shared = 65536>], config = {counters = 1 : i64, few_splits = 64 : i64, scratch = 1 : i64, splits = 64 : i64}>] arena_scratch 540672 counters 8 {
     // A context of one page is not split: no scratch, no counters.
     // SHORT: mili.group "appends" {{.*}} kernel "cuda.attention" stages [#mili.stage<"decode", tiles = 2 per one by 1, {{.*}} config = {counters = 0 : i64, few_splits = 1 : i64, scratch = 0 : i64, splits = 1 : i64}>] {
     %a:2 = mili.group "appends" hero "mili.attention" ins(%q, %g, %k, %v, %kv0, %batch : !q, tensor<64xbf16>, !k, !k, !kv, !mili.batch) -> !kv, !q {

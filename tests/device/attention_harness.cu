@@ -630,11 +630,14 @@ static void bench_prefill(int tokens, const char *name = "") {
 }
 
 template <class C>
-static void bench_decode(BenchData &data, int sequences, int keys, const char *name = "") {
+static void bench_decode(BenchData &data, int sequences, int keys, const char *name = "", bool crowded = false) {
   using Tile = mili::DecodeTile<C>;
   const auto kernel = decode_kernel<C, RawSource>;
-  CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Tile::kSharedBytes));
   const long tiles = Tile::query_tile_bound(sequences, sequences);
+  // As CudaAttentionTemplate launches it: blocks that could all run at once, two on each multiprocessor, are kept from
+  // sharing one with more of them.
+  const int shared = Tile::tiles(tiles) <= 2 * 132 && !crowded ? max(Tile::kSharedBytes, 80 * 1024) : Tile::kSharedBytes;
+  CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared));
   const DeviceArray<float> partials(Tile::partial_floats(tiles));
   const DeviceArray<unsigned> counters(std::vector<unsigned>(Tile::counter_count(tiles)));
   const int sets = static_cast<int>(data.steps.size());
@@ -646,7 +649,7 @@ static void bench_decode(BenchData &data, int sequences, int keys, const char *n
     cudaLaunchConfig_t config = {};
     config.gridDim = dim3(static_cast<unsigned>(Tile::tiles(tiles)));
     config.blockDim = dim3(Tile::kThreads);
-    config.dynamicSmemBytes = Tile::kSharedBytes;
+    config.dynamicSmemBytes = static_cast<size_t>(shared);
     config.stream = stream;
     config.attrs = &dependent;
     config.numAttrs = 1;
@@ -664,6 +667,7 @@ static void bench_decodes(int sequences) {
   BenchData data =
       BenchData::make<Config<32, 8, 128, 0, 0, false, 1, 1>>(std::vector<Sequence>(sequences, Sequence{1, Keys}));
   (bench_decode<Config<32, 8, 128, 0, 0, false, Splits, Splits>>(data, sequences, Keys), ...);
+  (bench_decode<Config<32, 8, 128, 0, 0, false, Splits, Splits>>(data, sequences, Keys, "crowded", true), ...);
   data.free();
 }
 
@@ -678,8 +682,10 @@ static void bench_patterns() {
   using Dense = Config<32, 8, 128, 0, 0, false, 1, 1>;
   BenchData data = BenchData::make<Dense>(std::vector<Sequence>(32, Sequence{1, kTokens}));
   bench_decode<Dense>(data, 32, kTokens, "dense");
+  bench_decode<Dense>(data, 32, kTokens, "dense, crowded", true);
   bench_decode<Config<32, 8, 128, 0, 0, false, 4, 4>>(data, 32, kTokens, "dense");
   bench_decode<Config<32, 8, 128, 4096, 0, false, 1, 1>>(data, 32, kTokens, "window 4096");
+  bench_decode<Config<32, 8, 128, 4096, 0, false, 3, 3>>(data, 32, kTokens, "window 4096");
   bench_decode<Config<32, 8, 128, 0, 0, false, 1, 1, 16, 0, 16>>(data, 32, kTokens, "strided 1024");
   bench_decode<Config<32, 8, 128, 0, 0, false, 1, 1, 8, 0, 0, 8>>(data, 32, kTokens, "local + random");
   bench_decode<Config<32, 8, 128, 0, 0, false, 2, 2, 8, 0, 0, 8>>(data, 32, kTokens, "local + random");

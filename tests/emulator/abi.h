@@ -36,6 +36,8 @@ struct MiliEmulator {
   // run.
   void (*barrier_init)(unsigned barrier, unsigned arrivals);
   void (*barrier_arrive)(unsigned barrier, unsigned bytes);
+  // The thread's copies so far arrive, then the thread at the barrier.
+  void (*copies_arrive)(unsigned barrier);
   void (*barrier_wait)(unsigned barrier, unsigned parity);
   void (*copy_box)(unsigned to, const MiliTensorMap *map, int column, int row, unsigned barrier);
   // wgmma: products are made when a wait covers their group.

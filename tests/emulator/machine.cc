@@ -464,6 +464,12 @@ void barrier_arrive(unsigned barrier, unsigned bytes) {
   end_phase_if_complete(barrier);
 }
 
+void copies_arrive(unsigned barrier) {
+  commit();
+  wait(0);
+  barrier_arrive(barrier, 0);
+}
+
 // The boxes of a barrier, or of all; false if there is none.
 bool deliver_boxes(const unsigned *barrier) {
   std::vector<Box> due;
@@ -640,8 +646,8 @@ void wgmma_wait(int pending) {
 const MiliEmulator kFunctions = {wait_at_barrier, sync_warp,    shuffle,        ballot,
                                  load_matrix,     mma,          shared_address, shared_pointer,
                                  copy_async,      commit,       wait,           barrier_init,
-                                 barrier_arrive,  barrier_wait, copy_box,       wgmma,
-                                 wgmma_registers, wgmma_commit, wgmma_wait};
+                                 barrier_arrive,  copies_arrive, barrier_wait,  copy_box,
+                                 wgmma,           wgmma_registers, wgmma_commit, wgmma_wait};
 
 //===--- blocks ---===//
 

@@ -171,7 +171,10 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
     await_previous();
     return;
   }
-  const int active_splits = last_split + 1;
+  // In shared memory, since it is needed at the end alone and registers are few.
+  __shared__ int split_count;
+  if (threadIdx.x == 0)
+    split_count = last_split + 1;
 
   // This block's keys [begin, end), and its warp's slices of 16: first_slice, first_slice + kWarps, ...
   const int begin = split == 0 ? first_key : split * chunk;
@@ -409,6 +412,7 @@ MILI_DEVICE void attention_decode(const Batch *batch, const Source &source, bf16
     }
     __syncthreads();
 
+    const int active_splits = split_count;
     const long unit = (static_cast<long>(query_tile) * Config::kKvHeads + kv_head) * Tile::kRowBlocks + row_block;
     float *const unit_partials = partials + unit * Config::kSplits * Tile::kPartialFloats;
     for (int index = thread; index < valid_rows * (kDim / 4); index += Tile::kThreads) {

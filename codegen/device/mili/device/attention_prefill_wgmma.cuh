@@ -35,10 +35,6 @@ struct WgmmaPrefillTile {
   static constexpr int kSlotBytes = kDim / 64 * kHalfBytes;
   /// A step takes a slot for its keys and one for its values.
   static constexpr int kSlots = kDim == 128 ? 4 : 8;
-  /// Slots whose copies are under way while the next one is asked for. The keys of a step must be there while the values of
-  /// the one before are still held, so at most kSlots - 2.
-  static constexpr int kAhead = 2;
-  static_assert(kAhead <= kSlots - 2, "the producer must not wait for what it holds back");
   /// What a tile is, for those who compute it; see WgmmaPrefillFacts.
   static constexpr int kFactBytes = (8 + kRows) * 4;
   /// Dynamic shared memory: the ring; the queries of two tiles, whose place the results take on their way out; facts;
@@ -106,7 +102,7 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
   using Tile = WgmmaPrefillTile<Config>;
   using Logit = Logits<Config>;
   constexpr int kDim = Config::kHeadDim, kGroup = Tile::kGroup, kKeys = Tile::kKeys, kSlots = Tile::kSlots;
-  constexpr int kChunks = kDim / 8;
+  constexpr int kChunks = kDim / 8, kCopying = Tile::kThreads - Tile::kConsumers;
   static_assert(sizeof(WgmmaPrefillFacts) == Tile::kFactBytes);
   constexpr int kReleasedTo = 72, kClaimed = 216;  // of a thread's registers
   static_assert(registers_suffice(Tile::kThreads, Tile::kThreads - Tile::kConsumers, kReleasedTo, Tile::kConsumers, kClaimed));
@@ -119,8 +115,8 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
   start_dependents();
   if (threadIdx.x == 0) {
     for (int s = 0; s < kSlots; ++s) {
-      barrier_init(full + s * 8, 4);   // the warps that copy
-      barrier_init(empty + s * 8, 8);  // the warps that compute
+      barrier_init(full + s * 8, kCopying + kCopying / kWarpSize);  // threads whose copies are in, and their warps
+      barrier_init(empty + s * 8, 8);                               // the warps that compute
     }
     for (int i = 0; i < 2; ++i) {
       barrier_init(finished + i * 8, 8);
@@ -148,22 +144,12 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
   if (threadIdx.x >= Tile::kConsumers) {
     release_registers<kReleasedTo>();
     const int thread = static_cast<int>(threadIdx.x) - Tile::kConsumers;
-    // The oldest slot whose copies are not announced yet, and how many of them there are.
-    int oldest = 0, pending = 0;
+    // The slot is full once the copies of all threads have arrived, and with it what a warp wrote before.
     const auto announce = [&] {
-      shared_fence();
+      copies_arrive(full + slot * 8);
       __syncwarp();
       if (lane == 0)
-        barrier_arrive(full + oldest * 8);
-      oldest = oldest + 1 == kSlots ? 0 : oldest + 1;
-      --pending;
-    };
-    const auto commit = [&] {
-      copy_async_commit();
-      if (++pending > Tile::kAhead) {
-        copy_async_wait<Tile::kAhead>();
-        announce();
-      }
+        barrier_arrive(full + slot * 8);
       advance();
     };
     int buffer = 0;
@@ -179,7 +165,7 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
         barrier_wait(empty + slot * 8, parity ^ 1);
         if (thread == 0)
           own.tokens = 0;
-        commit();
+        announce();
         break;
       }
       const int32_t *positions = batch->positions + query_tile.first;
@@ -237,15 +223,14 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
               copy_async16(to + place(h * kPageTokens + row, chunk), from + i * 128 * 8, row < valid);
             }
           }
-          commit();
+          announce();
         }
         if (n + 1 < count)
           look_up(n + 1);
       }
     }
+    copy_async_commit();
     copy_async_wait<0>();
-    while (pending > 0)
-      announce();
     return;
   }
 
@@ -262,9 +247,14 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
     if (lane == 0)
       barrier_arrive(turn + (group ^ 1) * 8);
   };
+  // Waits for the current slot, and lets wgmma see what was copied.
+  const auto await_slot = [&] {
+    barrier_wait(full + slot * 8, parity);
+    shared_fence();
+  };
   int buffer = 0;
   for (;; buffer ^= 1) {
-    barrier_wait(full + slot * 8, parity);
+    await_slot();
     const WgmmaPrefillFacts &own = facts[buffer];
     if (own.tokens == 0)
       break;
@@ -345,16 +335,16 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
         // Exactly 1 where the maximum stays: what a row gets must not depend on steps in which it sees nothing.
         fade[h] = exp2_fast((best[h] - base) * Logit::kFactor);
         best[h] = top;
-        float added = 0;
+        float added[2] = {};
 #pragma unroll
         for (int j = 0; j < kKeys / 8; ++j)
 #pragma unroll
           for (int i = 0; i < 2; ++i) {
             float &score = scores[4 * j + 2 * h + i];
             score = exp2_fast(fmaf(score, Logit::kFactor, -base * Logit::kFactor));
-            added += score;
+            added[i] += score;
           }
-        sum[h] = sum[h] * fade[h] + added;
+        sum[h] = sum[h] * fade[h] + (added[0] + added[1]);
       }
     };
     const auto pack_weights = [&] {
@@ -378,10 +368,10 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
     pack_weights();
     for (int n = 1; n < count; ++n) {
       const int value_slot = slot;
-      barrier_wait(full + slot * 8, parity);
+      await_slot();
       advance();
       key_slot = slot;
-      barrier_wait(full + slot * 8, parity);
+      await_slot();
       advance();
       take_turn();
       warpgroup_arrive();
@@ -400,7 +390,7 @@ MILI_DEVICE void attention_prefill_wgmma(const Batch *batch, const bf16 *queries
       }
       pack_weights();
     }
-    barrier_wait(full + slot * 8, parity);
+    await_slot();
     take_turn();
     warpgroup_arrive();
     multiply_values(slot, count > 1);

@@ -29,6 +29,11 @@ MILI_DEVICE void barrier_arrive(uint32_t barrier) {
 MILI_DEVICE void barrier_arrive_expect(uint32_t barrier, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
+// Arrives once all asynchronous copies (copy_async16) of this thread so far have; the thread does not wait. What else it
+// wrote is not ordered by this.
+MILI_DEVICE void copies_arrive(uint32_t barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
 MILI_DEVICE void barrier_wait(uint32_t barrier, uint32_t parity) {
   asm volatile("{\n"
                ".reg .pred done;\n"

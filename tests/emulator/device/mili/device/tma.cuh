@@ -22,6 +22,9 @@ static inline void barrier_arrive(uint32_t barrier) {
 static inline void barrier_arrive_expect(uint32_t barrier, uint32_t bytes) {
   mili_emulator->barrier_arrive(barrier, bytes);
 }
+static inline void copies_arrive(uint32_t barrier) {
+  mili_emulator->copies_arrive(barrier);
+}
 static inline void barrier_wait(uint32_t barrier, uint32_t parity) {
   mili_emulator->barrier_wait(barrier, parity);
 }
