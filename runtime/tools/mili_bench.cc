@@ -21,6 +21,7 @@ namespace {
 
 using namespace mili;
 constexpr const char *kTool = "mili-bench";
+constexpr int kSlower = 3;  // exit code of --compare
 
 struct Row {
   std::string test;    // "pp512", "tg128"
@@ -116,56 +117,48 @@ Status bench_generation(SessionPool &pool, int64_t depth, int64_t tokens, Row &r
   return ok_status();
 }
 
-// Query heads are not part of the plan's description; the first attention's own count is at its bucket's bound, for
-// half the context.
-double attention_flops(const Engine &engine, double tokens) {
-  const plan::Plan &meta = engine.plan().meta();
-  const plan::Function *function = meta.ranks()->Get(0)->functions()->Get(0);
-  const plan::Bucket *bucket = function->buckets()->Get(0);
-  double flops = 0;
-  for (const plan::Launch *launch : *bucket->launches()) {
-    bool state = false;
-    for (const plan::Arg *arg : *launch->args())
-      state |= arg->kind() == plan::ArgKind::State;
-    if (state && launch->flops() > 0)
-      flops += static_cast<double>(launch->flops()) / bucket->tokens() / (std::max<uint32_t>(meta.context(), 2) / 2);
+// The work of a prompt of `tokens` tokens whose last row alone is wanted, in the steps that Session::append makes of
+// it.
+StatusOr<ExpectedWork> prompt_work(const Engine &engine, int64_t tokens) {
+  ExpectedWork sum;
+  for (SequenceExtent part{0, 0}; part.position < tokens; part.position += part.tokens) {
+    part.tokens = std::min(engine.largest().tokens, tokens - part.position);
+    MILI_ASSIGN_OR_RETURN(ExpectedWork work,
+                          engine.expected_work({{&part, 1}, part.position + part.tokens == tokens ? 1 : 0}));
+    sum += work;
   }
-  return flops * tokens * tokens / 2;
+  return sum;
 }
 
-// Bytes that generating one token must read at `context` tokens: the weights of every product (launches whose tiles do
-// not grow with the tokens; an embedding reads a single row) and the state of the tokens before it.
-double bytes_per_step(const Engine &engine, double context, int64_t batch) {
-  const plan::Plan &meta = engine.plan().meta();
-  const plan::Function *function = meta.ranks()->Get(0)->functions()->Get(0);
-  double bytes = 0;
-  for (const plan::Launch *launch : *function->buckets()->Get(0)->launches())
-    if (launch->name()->string_view() != "embed")
-      for (const plan::Arg *arg : *launch->args())
-        if (arg->kind() == plan::ArgKind::Weight)
-          bytes += static_cast<double>(arg->size());
-  for (const plan::State *state : *meta.states())
-    bytes += static_cast<double>(state->page_bytes()) / 64 * context * static_cast<double>(batch);
-  return bytes;
+// The work of a step that generates a token in each of `batch` sequences of `context` tokens.
+StatusOr<ExpectedWork> generation_work(const Engine &engine, int64_t batch, int64_t context) {
+  const std::vector<SequenceExtent> extents(static_cast<size_t>(batch), {context - 1, 1});
+  return engine.expected_work({extents, batch});
 }
 
-// Operations of a prompt of `tokens` tokens whose last row alone is wanted: products of every token, the head once, and
-// causal attention.
-double prompt_flops(const Engine &engine, int64_t tokens) {
-  const plan::Plan &meta = engine.plan().meta();
-  const plan::Function *function = meta.ranks()->Get(0)->functions()->Get(0);
-  const auto t = static_cast<double>(tokens);
-  double flops = 0;
-  for (const plan::Launch *launch : *function->buckets()->Get(0)->launches())
-    if (launch->name()->string_view() != "embed")
-      for (const plan::Arg *arg : *launch->args())
-        if (arg->kind() == plan::ArgKind::Weight) {
-          const plan::Weight *weight = meta.weights()->Get(arg->index());
-          if (weight->shape()->size() == 2)
-            flops += 2.0 * static_cast<double>(weight->shape()->Get(0)) * static_cast<double>(weight->shape()->Get(1)) *
-                     (weight->shape()->Get(0) == meta.model()->vocab() ? 1.0 : t);
-        }
-  return flops + attention_flops(engine, t);
+// Says of each test how it went against the saved result. The exit code: kSlower where one is slower by more than
+// `threshold` percent, kFailed where there was nothing to compare.
+int compare_rows(const std::vector<Row> &rows, const nlohmann::json &before, const std::string &path,
+                 double threshold) {
+  int compared = 0, rc = 0;
+  for (const Row &row : rows)
+    for (const nlohmann::json &test : before["tests"]) {
+      if (!test.is_object() || test.value("test", "") != row.test)
+        continue;
+      const double old = test.value("tokens_per_second", 0.0), change = 100 * (row.mean_rate() / old - 1);
+      if (!(old > 0))
+        continue;
+      ++compared;
+      const bool slower = change < -threshold;
+      fmt::print(stderr, "{}: {:.2f} tokens/s, was {:.2f} ({:+.1f}%){}\n", row.test, row.mean_rate(), old, change,
+                 slower ? ": slower" : "");
+      if (slower)
+        rc = kSlower;
+    }
+  if (compared == 0)
+    return tools::fail(kTool, invalid_argument(path + ": has none of this run's tests; run it with the same -p, -n, -b "
+                                                      "and -d as the saved one"));
+  return rc;
 }
 
 }  // namespace
@@ -299,7 +292,10 @@ int main(int argc, char **argv) {
     Status status = measure(fmt::format("pp{}", p), p, [&](Row &row) { return bench_prompt(**pool, p, row); });
     if (!status.ok())
       return tools::fail(kTool, status);
-    rows.back().flops = prompt_flops(**engine, p);
+    StatusOr<ExpectedWork> work = prompt_work(**engine, p);
+    if (!work.ok())
+      return tools::fail(kTool, work.status());
+    rows.back().flops = work->flops;
     rows.back().steps = 1;
   }
   for (int64_t n : generations)
@@ -317,7 +313,11 @@ int main(int argc, char **argv) {
         });
         if (!status.ok())
           return tools::fail(kTool, status);
-        rows.back().bytes = bytes_per_step(**engine, static_cast<double>(std::max<int64_t>(d, 1)) + n / 2.0, b) * n;
+        // The mean context stands for all: what a token sees is a line between few bends.
+        StatusOr<ExpectedWork> work = generation_work(**engine, b, std::max<int64_t>(d, 1) + (n + 1) / 2);
+        if (!work.ok())
+          return tools::fail(kTool, work.status());
+        rows.back().bytes = (work->weight_bytes + work->state_bytes) * static_cast<double>(n);
         rows.back().steps = n;
       }
   measure_ceilings();

@@ -370,6 +370,28 @@ TEST_P(SessionTest, ProfileNamesEveryLaunch) {
   EXPECT_EQ(rows[0].kernel, "toy_embed");
   EXPECT_EQ(rows[0].calls, 1u);
   EXPECT_GT(rows[2].seconds, 0);
+  // What the steps held, not the buckets' bounds: 16 tokens, then 4 after them, of which the last one is wanted.
+  EXPECT_EQ(rows[0].bucket, "t4");
+  EXPECT_EQ(rows[0].work.bytes(), 0);
+  EXPECT_EQ(rows[1].work.activation_bytes, 4 * 2 * toy::kWidth * 4);
+  EXPECT_EQ(rows[2].work.state_bytes, 64 * 20);
+  EXPECT_EQ(rows[2].work.flops, 10 * (17 + 18 + 19 + 20));
+  EXPECT_EQ(rows[3].work.flops, 2 * toy::kVocab * toy::kWidth);
+  EXPECT_EQ(rows[6].work.state_bytes, 64 * 16);
+  EXPECT_EQ(rows[6].work.flops, 10 * 16 * 17 / 2);
+  EXPECT_EQ(rows[7].work.bytes(), 0);  // no row was wanted
+  // Steps add up, each at its own position.
+  ASSERT_TRUE(a->append(some_tokens(1, 1)).ok());
+  ASSERT_TRUE(a->append(some_tokens(1, 2)).ok());
+  rows = engine->profile();
+  ASSERT_EQ(rows.size(), 12u);
+  EXPECT_EQ(rows[2].bucket, "t1");
+  EXPECT_EQ(rows[2].calls, 2u);
+  EXPECT_EQ(rows[2].work.state_bytes, 64 * (21 + 22));
+  // The same beforehand; a step that no bucket takes has none.
+  const SequenceExtent next{22, 1}, much{0, 17};
+  EXPECT_EQ(engine->expected_work({{&next, 1}, 1})->state_bytes, 64 * 23);
+  EXPECT_EQ(engine->expected_work({{&much, 1}, 0}).status().code(), StatusCode::kInvalidArgument);
   engine->set_profiling(false);
   EXPECT_TRUE(engine->profile().empty());
 }
