@@ -177,7 +177,7 @@ int main(int argc, char **argv) {
       "Examples:\n"
       "  mili-bench smollm2.mili -p 512 -n 128 -t 2\n"
       "  mili-bench llama.mili -p 512,2048 -n 128 -b 1,64 -d 512,1024 -o json > before.json\n"
-      "  mili-bench llama.mili -n 128 -d 512 --compare before.json --threshold 5\n\n"
+      "  mili-bench llama.mili -n 128 -d 512 --compare before.json --threshold 5%\n\n"
       "'of ceiling': a prompt's operations against the machine's bf16 matrix product, a generated token's bytes\n"
       "(weights and state read) against its read bandwidth; both measured in the same run.");
   app.set_version_flag("--version", "mili-bench " MILI_VERSION);
@@ -201,9 +201,21 @@ int main(int argc, char **argv) {
   app.add_flag("--profile", profile, "after each test a table of its kernels");
   app.add_option("--trace", trace_path, "write a step of the last test's kernels in Chrome's trace format")
       ->type_name("FILE");
-  app.add_option("--compare", compare, "a saved -o json; exits with 3 where a test is slower than there")
-      ->type_name("FILE");
-  app.add_option("--threshold", threshold, "percent that --compare allows")->capture_default_str();
+  auto *comparison =
+      app.add_option("--compare", compare, "a saved -o json; exits with 3 where a test is slower than there")
+          ->type_name("FILE");
+  // 5% is 5.
+  auto without_percent = [](std::string &text) {
+    if (!text.empty() && text.back() == '%')
+      text.pop_back();
+    return std::string();
+  };
+  app.add_option("--threshold", threshold, "how much slower --compare allows, in percent")
+      ->type_name("PERCENT")
+      ->check(CLI::Range(0.0, 100.0))
+      ->transform(CLI::Validator(without_percent, ""))
+      ->needs(comparison)
+      ->capture_default_str();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &e) {
@@ -224,8 +236,10 @@ int main(int argc, char **argv) {
   nlohmann::json before;
   if (!compare.empty()) {
     std::ifstream file(compare);
+    if (!file)
+      return tools::fail(kTool, not_found(compare + ": cannot be read"));
     before = nlohmann::json::parse(file, nullptr, false);
-    if (!before.is_object() || !before.contains("tests"))
+    if (!before.is_object() || !before.contains("tests") || !before["tests"].is_array())
       return tools::fail(kTool, invalid_argument(compare + ": not a result of mili-bench -o json"));
   }
 
@@ -400,17 +414,5 @@ int main(int argc, char **argv) {
   }
   if (profile)
     fmt::print("{}{}", format == "md" ? "\n" : "", format == "md" ? profiles : "");
-  int rc = 0;
-  if (!before.is_null())
-    for (const Row &row : rows)
-      for (const auto &test : before["tests"])
-        if (test.value("test", "") == row.test) {
-          const double old = test.value("tokens_per_second", 0.0), change = 100 * (row.mean_rate() / old - 1);
-          const bool slower = old > 0 && change < -threshold;
-          fmt::print(stderr, "{}: {:.2f} tokens/s, was {:.2f} ({:+.1f}%){}\n", row.test, row.mean_rate(), old, change,
-                     slower ? ": slower" : "");
-          if (slower)
-            rc = 3;
-        }
-  return rc;
+  return before.is_null() ? 0 : compare_rows(rows, before, compare, threshold);
 }
