@@ -28,8 +28,8 @@ struct Row {
   int64_t tokens = 0;  // a repetition's
   std::vector<double> seconds;
   int64_t steps = 1;
-  double bytes = 0;  // generation: weights and state read in a repetition
-  double flops = 0;  // prompts
+  bool prompt = false;
+  ExpectedWork work;  // of a repetition
 
   double mean_seconds() const {
     double sum = 0;
@@ -173,13 +173,14 @@ int main(int argc, char **argv) {
   CudaOptions cuda;
   bool no_cubins = false, no_graphs = false, no_dependent = false;
   CLI::App app{"mili-bench: prompt (pp) and generation (tg) rates of a plan"};
-  app.footer(
-      "Examples:\n"
-      "  mili-bench smollm2.mili -p 512 -n 128 -t 2\n"
-      "  mili-bench llama.mili -p 512,2048 -n 128 -b 1,64 -d 512,1024 -o json > before.json\n"
-      "  mili-bench llama.mili -n 128 -d 512 --compare before.json --threshold 5%\n\n"
-      "'of ceiling': a prompt's operations against the machine's bf16 matrix product, a generated token's bytes\n"
-      "(weights and state read) against its read bandwidth; both measured in the same run.");
+  app.footer("Examples:\n"
+             "  mili-bench smollm2.mili -p 512 -n 128 -t 2\n"
+             "  mili-bench llama.mili -p 512,2048 -n 128 -b 1,64 -d 512,1024 -o json > before.json\n"
+             "  mili-bench llama.mili -n 128 -d 512 --compare before.json --threshold 5%\n\n"
+             "'of ceiling': the time that a test needs at least, for reading weights and state at the machine's read "
+             "bandwidth\n"
+             "or for its operations at the rate of the bf16 matrix product, whichever is longer; both measured in the "
+             "same run.");
   app.set_version_flag("--version", "mili-bench " MILI_VERSION);
   app.add_option("PLAN", plan_path, "a plan (.mili)")->required();
   app.add_option("-p", prompts, "prompt lengths to measure [512]")->delimiter(',')->check(CLI::Range(1, 1 << 24));
@@ -309,8 +310,8 @@ int main(int argc, char **argv) {
     StatusOr<ExpectedWork> work = prompt_work(**engine, p);
     if (!work.ok())
       return tools::fail(kTool, work.status());
-    rows.back().flops = work->flops;
-    rows.back().steps = 1;
+    rows.back().work = *work;
+    rows.back().prompt = true;
   }
   for (int64_t n : generations)
     for (int64_t b : batches)
@@ -331,7 +332,8 @@ int main(int argc, char **argv) {
         StatusOr<ExpectedWork> work = generation_work(**engine, b, std::max<int64_t>(d, 1) + (n + 1) / 2);
         if (!work.ok())
           return tools::fail(kTool, work.status());
-        rows.back().bytes = (work->weight_bytes + work->state_bytes) * static_cast<double>(n);
+        for (int64_t step = 0; step < n; ++step)
+          rows.back().work += *work;
         rows.back().steps = n;
       }
   measure_ceilings();
@@ -340,12 +342,13 @@ int main(int argc, char **argv) {
   std::string model = meta.model()->name()->str();
   std::string device = (*engine)->device().description();
   const ModuleLoadReport kernels = (*engine)->module().load_report();
+  // The roofline: the time that weights and state or the operations need at least, whichever is longer. A prompt's is
+  // that of its operations, and unknown where the machine's rate for them is.
   auto share = [&](const Row &row) {
-    if (row.bytes > 0 && ceilings.read_bytes_per_second > 0)
-      return row.bytes / row.mean_seconds() / ceilings.read_bytes_per_second;
-    if (row.flops > 0 && ceilings.bf16_flops_per_second > 0)
-      return row.flops / row.mean_seconds() / ceilings.bf16_flops_per_second;
-    return 0.0;
+    const double read = ceilings.read_bytes_per_second, product = ceilings.bf16_flops_per_second;
+    const double reading = read > 0 ? (row.work.weight_bytes + row.work.state_bytes) / read : 0;
+    const double computing = product > 0 ? row.work.flops / product : 0;
+    return row.prompt && product <= 0 ? 0 : std::max(reading, computing) / row.mean_seconds();
   };
   const uint64_t total_memory = (*engine)->device().total_memory();
   const uint64_t driver_bytes = total_memory > free_after + allocated ? total_memory - free_after - allocated : 0;
