@@ -390,10 +390,13 @@ int main(int argc, char **argv) {
                               {"share_of_ceiling", share(row)}});
     fmt::print("{}\n", out.dump(2));
   } else if (format == "csv") {
-    fmt::print("model,device,variant,threads,test,tokens_per_second,deviation,step_ms,share_of_ceiling\n");
+    fmt::print("model,device,variant,threads,test,tokens_per_second,deviation,step_ms,share_of_ceiling,"
+               "read_bytes_per_second,bf16_flops_per_second,fp8_flops_per_second\n");
     for (const Row &row : rows)
-      fmt::print("\"{}\",\"{}\",{},{},{},{:.2f},{:.2f},{:.4f},{:.3f}\n", model, device, (*engine)->module().variant(),
-                 workers, row.test, row.mean_rate(), row.deviation(), 1e3 * row.mean_seconds() / row.steps, share(row));
+      fmt::print("\"{}\",\"{}\",{},{},{},{:.2f},{:.2f},{:.4f},{:.3f},{:.4g},{:.4g},{:.4g}\n", model, device,
+                 (*engine)->module().variant(), workers, row.test, row.mean_rate(), row.deviation(),
+                 1e3 * row.mean_seconds() / row.steps, share(row), ceilings.read_bytes_per_second,
+                 ceilings.bf16_flops_per_second, ceilings.fp8_flops_per_second);
   } else {
     fmt::print("{} on {} ({}), read bandwidth {:.1f} GB/s", model, device, (*engine)->module().variant(),
                ceilings.read_bytes_per_second / 1e9);
@@ -415,7 +418,8 @@ int main(int argc, char **argv) {
       fmt::print("| {} | {:.4f} | {:.2f} | {:.2f} | {} |\n", row.test, 1e3 * row.mean_seconds() / row.steps,
                  row.mean_rate(), row.deviation(), share(row) > 0 ? fmt::format("{:.1f}%", 100 * share(row)) : "");
   }
+  // Beside a result that programs read, the tables are for people.
   if (profile)
-    fmt::print("{}{}", format == "md" ? "\n" : "", format == "md" ? profiles : "");
+    fmt::print(format == "md" ? stdout : stderr, "{}{}", format == "md" ? "\n" : "", profiles);
   return before.is_null() ? 0 : compare_rows(rows, before, compare, threshold);
 }
