@@ -19,7 +19,8 @@ add_library(mili_core STATIC
   src/plan_verify.cc
   src/sampling.cc
   src/session.cc
-  src/thread_pool.cc)
+  src/thread_pool.cc
+  src/work.cc)
 target_include_directories(mili_core PUBLIC ${MILI_PUBLIC_INCLUDE} PRIVATE src)
 target_link_libraries(mili_core PUBLIC mili_base mili_nvrtc $<BUILD_INTERFACE:mili_schema> Threads::Threads ${CMAKE_DL_LIBS}
   PRIVATE $<BUILD_INTERFACE:mili_options>)

@@ -235,17 +235,20 @@ void PlanRecords::build(const codegen::PlanTarget &target, ArrayRef<uint32_t> se
       std::vector<fbs::TensorMap> maps;
       for (TensorMapAttr map : stage.getMaps())
         maps.emplace_back(map.getArg(), map.getBoxRows(), 64, map.getRows(), map.getColumns());
+      std::optional<fbs::Work> work;
+      if (plan::WorkAttr w = launch.getWorkAttr())
+        work.emplace(static_cast<fbs::RowCount>(w.getPer()), w.getBytesFixed(), w.getBytesRow(), w.getBytesKey(),
+                     w.getFlopsRow(), w.getFlopsPair(), w.getVisibleBase(), w.getVisibleEvery());
       launches.push_back(fbs::CreateLaunchDirect(builder, launch.getName().str().c_str(), kernel, &args,
                                                  stage.getTiles(), static_cast<fbs::RowCount>(stage.getPer()),
-                                                 stage.getRowsPerTile(), launch.getBytes(), launch.getFlops(),
-                                                 maps.empty() ? nullptr : &maps));
+                                                 stage.getRowsPerTile(), maps.empty() ? nullptr : &maps,
+                                                 work ? &*work : nullptr));
     }
     BucketAttr bounds = bucket.getBucket();
-    buckets.push_back(
-        fbs::CreateBucketDirect(builder, bucket.getSymName().str().c_str(), bounds.getTokens(), bounds.getSequences(),
-                                bounds.getLogitRows(), bucket.getArena(), bucket.getLogits(),
-                                bucket.getSampled() ? static_cast<int64_t>(*bucket.getSampled()) : -1, &launches,
-                                bucket.getLowerBound(), bucket.getNaive()));
+    buckets.push_back(fbs::CreateBucketDirect(
+        builder, bucket.getSymName().str().c_str(), bounds.getTokens(), bounds.getSequences(), bounds.getLogitRows(),
+        bucket.getArena(), bucket.getLogits(), bucket.getSampled() ? static_cast<int64_t>(*bucket.getSampled()) : -1,
+        &launches, bucket.getLowerBound(), bucket.getNaive()));
   }
   std::vector<flatbuffers::Offset<fbs::Function>> functions = {fbs::CreateFunctionDirect(builder, "forward", &buckets)};
   std::vector<flatbuffers::Offset<fbs::Rank>> ranks = {fbs::CreateRankDirect(builder, &functions)};
@@ -272,11 +275,11 @@ void PlanRecords::build(const codegen::PlanTarget &target, ArrayRef<uint32_t> se
   flatbuffers::Offset<fbs::SyntheticWeights> synthetic;
   if (target.syntheticSeed)
     synthetic = fbs::CreateSyntheticWeights(builder, *target.syntheticSeed);
-  auto planRecord = fbs::CreatePlan(
-      builder, builder.CreateString("mili " MILI_VERSION), modelRecord, targetRecord, activation, figure("requests"),
-      figure("context"), figure("kv_pages"), builder.CreateVector(weights), builder.CreateVector(states),
-      builder.CreateVector(kernels), builder.CreateVector(ranks), generation, memoryRecord, synthetic,
-      module->hasAttr(MiliDialect::getDeterministicAttrName()));
+  auto planRecord =
+      fbs::CreatePlan(builder, builder.CreateString("mili " MILI_VERSION), modelRecord, targetRecord, activation,
+                      figure("requests"), figure("context"), figure("kv_pages"), builder.CreateVector(weights),
+                      builder.CreateVector(states), builder.CreateVector(kernels), builder.CreateVector(ranks),
+                      generation, memoryRecord, synthetic, module->hasAttr(MiliDialect::getDeterministicAttrName()));
   fbs::FinishPlanBuffer(builder, planRecord);
 }
 

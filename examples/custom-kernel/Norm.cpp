@@ -34,11 +34,11 @@ bool NormOp::acceptsEpilogue(Operation *user) {
   // MILI's own ops do not know this one, so it says what may follow it in its kernel.
   return isa<AddOp, ScaleOp>(user);
 }
-uint64_t NormOp::getFlops(int64_t rows, int64_t) {
-  return 4 * rows * getType().getDimSize(1);
-}
-uint64_t NormOp::getFixedBytes(int64_t, int64_t) {
-  return getStorageBytes(getWeight().getType());
+StepWork NormOp::getWork(StoredBytes storedBytes) {
+  StepWork work;
+  work.rowFlops = 4 * getType().getDimSize(1);
+  work.fixedBytes = storedBytes(getWeight());
+  return work;
 }
 
 //===- Where it is used ----------------------------------------------------===//

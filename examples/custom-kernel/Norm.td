@@ -11,7 +11,7 @@ def Example_Dialect : Dialect {
 def Example_NormOp : Op<Example_Dialect, "norm", [
     Pure, AllTypesMatch<["input", "result"]>,
     DeclareOpInterfaceMethods<FusibleOpInterface, ["getHeroPriority", "acceptsEpilogue"]>,
-    DeclareOpInterfaceMethods<CostedOpInterface, ["getFixedBytes"]>]> {
+    DeclareOpInterfaceMethods<CostedOpInterface>]> {
   let summary = "RMS norm of whole rows (arXiv 1910.07467), by kernels of its own";
   let description = [{
     input and result `[T][features]`, weight `[features]`: `input / sqrt(mean(input^2) + eps) * weight`.

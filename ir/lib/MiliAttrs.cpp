@@ -227,6 +227,20 @@ int64_t mlir::mili::visibleTokens(Attribute mask, int64_t context) {
   return context;
 }
 
+VisibleKeys mlir::mili::visibleKeys(Attribute mask) {
+  if (auto window = dyn_cast<WindowAttr>(mask))
+    return {window.getTokens(), 0};
+  if (auto sparse = dyn_cast<BlockSparseAttr>(mask)) {
+    const ::mili_attention::BlockPattern pattern = sparse.getPattern();
+    const int64_t always = int64_t{pattern.local} + pattern.global;
+    // Behind the blocks that are always seen, one of `stride`, or `random` in all.
+    if (pattern.stride > 0)
+      return {always * KvType::kPageTokens * (pattern.stride - 1) / pattern.stride, pattern.stride};
+    return {(always + pattern.random) * KvType::kPageTokens, 0};
+  }
+  return {0, 1};
+}
+
 Attribute StageAttr::parse(AsmParser &parser, Type) {
   std::string name;
   int64_t tiles = 0, rowsPerTile = 0, scratch = 0;

@@ -158,93 +158,110 @@ uint64_t mlir::mili::getStorageBytes(ShapedType type) {
   return (elements * type.getElementTypeBitWidth() + 7) / 8;
 }
 
-/// The weight as it lies in memory.
-static uint64_t weightBytes(Value weight) {
+uint64_t mlir::mili::getWeightBytes(Value weight) {
   if (auto dequant = weight.getDefiningOp<DequantOp>())
     weight = dequant.getStorage();
   return getStorageBytes(cast<ShapedType>(weight.getType()));
 }
 
-static uint64_t product(int64_t rows, Value weight) {
-  return 2 * static_cast<uint64_t>(rows) * cast<ShapedType>(weight.getType()).getNumElements();
+StepWork &StepWork::operator+=(const StepWork &other) {
+  fixedBytes += other.fixedBytes;
+  rowBytes += other.rowBytes;
+  keyBytes += other.keyBytes;
+  rowFlops += other.rowFlops;
+  pairFlops += other.pairFlops;
+  if (other.keyBytes || other.pairFlops)
+    visible = other.visible;
+  return *this;
 }
 
-/// Sequences of a step of `rows` rows.
-static int64_t sequences(Operation *op, int64_t rows) {
-  for (Operation *parent = op->getParentOp(); parent; parent = parent->getParentOp())
-    if (auto bucket = parent->getAttrOfType<BucketAttr>(MiliDialect::getBucketAttrName()))
-      return std::min(rows, bucket.getSequences());
-  return rows;
+uint64_t CostedOp::getFlops(int64_t rows, int64_t context) {
+  const StepWork work = getWork(getWeightBytes);
+  const VisibleKeys &visible = work.visible;
+  const int64_t seen = std::min(context, visible.base + (visible.every ? context / visible.every : 0));
+  return static_cast<uint64_t>(rows) * (work.rowFlops + work.pairFlops * static_cast<uint64_t>(seen));
 }
 
-uint64_t LinearOp::getFlops(int64_t rows, int64_t) {
-  return product(rows, getWeight()) + (getBias() ? rows * features(getResult()) : 0);
-}
-uint64_t LinearOp::getFixedBytes(int64_t, int64_t) {
-  return weightBytes(getWeight()) + (getBias() ? weightBytes(getBias()) : 0);
+/// Operations of a product for each row.
+static uint64_t product(Value weight) {
+  return 2 * static_cast<uint64_t>(cast<ShapedType>(weight.getType()).getNumElements());
 }
 
-uint64_t LogitsOp::getFlops(int64_t rows, int64_t) {
-  return product(rows, getWeight());
-}
-uint64_t LogitsOp::getFixedBytes(int64_t, int64_t) {
-  return weightBytes(getWeight());
-}
-
-uint64_t SampleOp::getFlops(int64_t rows, int64_t) {
-  return static_cast<uint64_t>(rows) * features(getLogits());
-}
-
-uint64_t EmbeddingOp::getFlops(int64_t, int64_t) {
-  return 0;
-}
-uint64_t EmbeddingOp::getFixedBytes(int64_t rows, int64_t) {
-  return rows * (weightBytes(getTable()) / getTable().getType().getDimSize(0));
+StepWork LinearOp::getWork(StoredBytes storedBytes) {
+  StepWork work;
+  work.fixedBytes = storedBytes(getWeight());
+  work.rowFlops = product(getWeight());
+  if (getBias()) {
+    work.fixedBytes += storedBytes(getBias());
+    work.rowFlops += features(getResult());
+  }
+  return work;
 }
 
-uint64_t DequantOp::getFlops(int64_t, int64_t) {
-  return 0;
+StepWork LogitsOp::getWork(StoredBytes storedBytes) {
+  StepWork work;
+  work.fixedBytes = storedBytes(getWeight());
+  work.rowFlops = product(getWeight());
+  return work;
 }
 
-uint64_t AttentionOp::getFlops(int64_t rows, int64_t context) {
+/// Work of an op that reads activations alone: operations for each row.
+static StepWork perRow(uint64_t flops) {
+  StepWork work;
+  work.rowFlops = flops;
+  return work;
+}
+
+StepWork SampleOp::getWork(StoredBytes) {
+  return perRow(features(getLogits()));
+}
+
+StepWork EmbeddingOp::getWork(StoredBytes storedBytes) {
+  StepWork work;
+  work.rowBytes = storedBytes(getTable()) / getTable().getType().getDimSize(0);
+  return work;
+}
+
+StepWork DequantOp::getWork(StoredBytes) {
+  return {};
+}
+
+StepWork AttentionOp::getWork(StoredBytes) {
   KvType kv = getKv().getType();
-  context = visibleTokens(getMask(), context);
-  return static_cast<uint64_t>(rows) * context * getHeads() * (2 * (kv.getK() + kv.getV()) + kSoftmaxFlops);
-}
-uint64_t AttentionOp::getFixedBytes(int64_t rows, int64_t context) {
-  context = visibleTokens(getMask(), context);
-  return static_cast<uint64_t>(sequences(*this, rows)) * context * getKv().getType().getPageBytes() /
-         KvType::kPageTokens;
+  StepWork work;
+  work.keyBytes = kv.getPageBytes() / KvType::kPageTokens;
+  work.pairFlops = getHeads() * (2 * (kv.getK() + kv.getV()) + kSoftmaxFlops);
+  work.visible = visibleKeys(getMask());
+  return work;
 }
 
-uint64_t KvAppendOp::getFlops(int64_t, int64_t) {
-  return 0;
+StepWork KvAppendOp::getWork(StoredBytes) {
+  return {};
 }
 
 // A pair of elements takes four products and two sums.
-uint64_t RopeOp::getFlops(int64_t rows, int64_t) {
-  return 6 * rows * getHeads() * getRope().getFrequencies().size();
+StepWork RopeOp::getWork(StoredBytes) {
+  return perRow(6 * getHeads() * getRope().getFrequencies().size());
 }
 
-uint64_t RmsNormOp::getFlops(int64_t rows, int64_t) {
-  return 4 * rows * features(getInput());
-}
-uint64_t RmsNormOp::getFixedBytes(int64_t, int64_t) {
-  return weightBytes(getWeight());
+StepWork RmsNormOp::getWork(StoredBytes storedBytes) {
+  StepWork work = perRow(4 * features(getInput()));
+  work.fixedBytes = storedBytes(getWeight());
+  return work;
 }
 
-uint64_t AddOp::getFlops(int64_t rows, int64_t) {
-  return rows * features(getResult());
+StepWork AddOp::getWork(StoredBytes) {
+  return perRow(features(getResult()));
 }
-uint64_t ScaleOp::getFlops(int64_t rows, int64_t) {
-  return rows * features(getResult());
+StepWork ScaleOp::getWork(StoredBytes) {
+  return perRow(features(getResult()));
 }
-uint64_t ActivationOp::getFlops(int64_t rows, int64_t) {
-  return kActivationFlops * rows * features(getResult());
+StepWork ActivationOp::getWork(StoredBytes) {
+  return perRow(kActivationFlops * features(getResult()));
 }
-uint64_t GatedOp::getFlops(int64_t rows, int64_t) {
-  return (kActivationFlops + 1) * rows * features(getResult());
+StepWork GatedOp::getWork(StoredBytes) {
+  return perRow((kActivationFlops + 1) * features(getResult()));
 }
-uint64_t SplitOp::getFlops(int64_t, int64_t) {
-  return 0;
+StepWork SplitOp::getWork(StoredBytes) {
+  return {};
 }

@@ -38,6 +38,19 @@ void MiliPlanDialect::initialize() {
 
 //===- Verification ----------------------------------------------------------===//
 
+LogicalResult WorkAttr::verify(function_ref<InFlightDiagnostic()> emitError, RowCount, int64_t bytesFixed,
+                               int64_t bytesRow, int64_t bytesKey, int64_t flopsRow, int64_t flopsPair,
+                               int64_t visibleBase, int64_t visibleEvery) {
+  for (int64_t figure : {bytesFixed, bytesRow, bytesKey, flopsRow, flopsPair, visibleBase, visibleEvery})
+    if (figure < 0)
+      return emitError() << "work: expected figures that are not negative, found " << figure;
+  if ((bytesKey || flopsPair) != (visibleBase || visibleEvery))
+    return emitError() << "work: expected visible keys just where keys or pairs count, found bytes_key = " << bytesKey
+                       << ", flops_pair = " << flopsPair << ", visible_base = " << visibleBase
+                       << ", visible_every = " << visibleEvery;
+  return success();
+}
+
 LogicalResult mlir::mili::plan::WeightOp::verify() {
   if (failed(verifyPackedBytes(*this)))
     return failure();

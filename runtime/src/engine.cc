@@ -39,8 +39,9 @@ struct EngineBucket {
   uint64_t logits_offset = 0;
   std::unique_ptr<LaunchList> list;
   const plan::Bucket *record = nullptr;
-  std::vector<double> seconds;  // per launch
-  uint64_t steps = 0;           // while profiling
+  std::vector<double> seconds;     // per launch
+  std::vector<ExpectedWork> work;  // per launch
+  uint64_t steps = 0;              // while profiling
 };
 
 }  // namespace
@@ -73,6 +74,7 @@ struct Engine::Impl {
   std::vector<std::unique_ptr<Event>> sampled_at;  // [kDecodeLag]
   int64_t vocab = 0;
   bool profiling = false;
+  std::vector<SequenceExtent> extents;  // work space of count_work
   uint64_t allocations_at_load = 0;
   LoadTimes times;
 
@@ -96,6 +98,8 @@ struct Engine::Impl {
   // Blocks of 64 positions that the sequence's pages can hold; a whole ring holds the whole context.
   int64_t room(const StepSequence &sequence) const;
   Batch fill(std::span<const StepSequence> sequences, int64_t tokens, int64_t rows, bool feedback = false);
+  // While profiling: one more step in `bucket`, of these sequences `ahead` positions further on.
+  void count_work(EngineBucket &bucket, std::span<const StepSequence> sequences, int64_t rows, int64_t ahead);
 };
 
 Status Engine::Impl::allocate() {
@@ -163,6 +167,7 @@ Status Engine::Impl::prepare(const plan::Function &function, const Progress &pro
     bucket.logits_offset = record->logits_offset();
     bucket.record = record;
     bucket.seconds.resize(launches.size());
+    bucket.work.resize(launches.size());
     MILI_ASSIGN_OR_RETURN(bucket.list,
                           device->prepare(*module, launches,
                                           {bucket.bounds.tokens, bucket.bounds.sequences, bucket.bounds.logit_rows,
@@ -426,6 +431,24 @@ Batch Engine::Impl::fill(std::span<const StepSequence> sequences, int64_t tokens
   return batch;
 }
 
+void Engine::Impl::count_work(EngineBucket &bucket, std::span<const StepSequence> sequences, int64_t rows,
+                              int64_t ahead) {
+  if (!profiling)
+    return;
+  ++bucket.steps;
+  extents.clear();
+  for (const StepSequence &sequence : sequences)
+    extents.push_back({sequence.position + ahead, static_cast<int64_t>(sequence.tokens.size())});
+  for (uint32_t i = 0; i < bucket.work.size(); ++i)
+    bucket.work[i] += mili::expected_work(*bucket.record->launches()->Get(i), {extents, rows});
+}
+
+StatusOr<ExpectedWork> Engine::expected_work(const StepExtent &step) const {
+  MILI_ASSIGN_OR_RETURN(uint32_t index,
+                        pick_bucket(step.tokens(), static_cast<int64_t>(step.sequences.size()), step.logit_rows));
+  return mili::expected_work(*impl_->buckets[index].record, step);
+}
+
 StatusOr<StepOutput> Engine::step(std::span<const StepSequence> sequences) {
   Impl &self = *impl_;
   int64_t tokens = 0, rows = 0;
@@ -439,7 +462,7 @@ StatusOr<StepOutput> Engine::step(std::span<const StepSequence> sequences) {
   MILI_RETURN_IF_ERROR(self.send_tables());
   MILI_RETURN_IF_ERROR(self.device->execute(*bucket.list, batch,
                                             self.profiling ? std::span<double>(bucket.seconds) : std::span<double>()));
-  bucket.steps += self.profiling;
+  self.count_work(bucket, sequences, rows, 0);
 
   StepOutput output;
   output.rows = rows;
@@ -516,7 +539,7 @@ Status Engine::decode(std::span<const StepSequence> sequences, int64_t steps, co
     }
     MILI_RETURN_IF_ERROR(self.device->execute(
         *bucket.list, batch, self.profiling ? std::span<double>(bucket.seconds) : std::span<double>()));
-    bucket.steps += self.profiling;
+    self.count_work(bucket, sequences, count, step);
     const auto slot = static_cast<size_t>(step % kDecodeLag);
     MILI_RETURN_IF_ERROR(self.device->copy_to_host_async(ring + static_cast<int64_t>(slot) * count, sampled,
                                                          static_cast<uint64_t>(count) * sizeof(int32_t)));
@@ -556,6 +579,7 @@ void Engine::set_profiling(bool on) {
   impl_->profiling = on;
   for (EngineBucket &bucket : impl_->buckets) {
     std::fill(bucket.seconds.begin(), bucket.seconds.end(), 0.0);
+    std::fill(bucket.work.begin(), bucket.work.end(), ExpectedWork());
     bucket.steps = 0;
   }
 }
@@ -569,7 +593,7 @@ std::vector<LaunchProfile> Engine::profile() const {
     for (uint32_t i = 0; i < bucket.seconds.size(); ++i) {
       const plan::Launch *launch = bucket.record->launches()->Get(i);
       rows.push_back({launch->name()->str(), kernels->Get(launch->kernel())->symbol()->str(), bucket.bounds.name,
-                      bucket.steps, bucket.seconds[i], launch->bytes(), launch->flops()});
+                      bucket.steps, bucket.seconds[i], bucket.work[i]});
     }
   }
   return rows;

@@ -267,9 +267,31 @@ private:
                            " of " + num(launch.args()->size()) + " is not within it");
       }
     }
+    if (launch.work())
+      MILI_RETURN_IF_ERROR(check_work(*launch.work(), bucket));
     for (uint32_t a = 0; a < launch.args()->size(); ++a)
       if (Status status = check_arg(*launch.args()->Get(a), bucket); !status.ok())
         return status.with_context("argument " + num(a));
+    return ok_status();
+  }
+
+  Status check_work(const plan::Work &work, const plan::Bucket &bucket) {
+    if (work.per() > plan::RowCount::Sequences)
+      return data_loss("work per row count " + num(static_cast<uint64_t>(work.per())) + " is unknown");
+    const bool keys = work.bytes_key() || work.flops_pair();
+    if (keys != (work.visible_base() || work.visible_every()))
+      return data_loss("work of " + num(work.bytes_key()) + " bytes a key and " + num(work.flops_pair()) +
+                       " operations a pair, of which " + num(work.visible_base()) + " and one of " +
+                       num(work.visible_every()) + " are visible");
+    // Sums over a step are within 64 bits, whatever a reader does with them.
+    auto real = [](uint64_t value) { return static_cast<double>(value); };
+    const double tokens = bucket.tokens(), context = meta_.context();
+    const double bytes = real(work.bytes_fixed()) + real(work.bytes_row()) * tokens +
+                         real(work.bytes_key()) * bucket.sequences() * context;
+    const double flops = (real(work.flops_row()) + real(work.flops_pair()) * context) * tokens;
+    if (bytes > 0x1p62 || flops > 0x1p62 || real(work.visible_base()) > 0x1p62)
+      return data_loss("work of " + std::to_string(bytes) + " bytes and " + std::to_string(flops) +
+                       " operations a step is out of range");
     return ok_status();
   }
 

@@ -179,6 +179,44 @@ StatusOr<std::unique_ptr<Session>> SessionPool::create_session() {
   return result;
 }
 
+StatusOr<std::vector<SessionStep>> SessionPool::take_step(std::span<const SessionStep> pending, int64_t budget) const {
+  if (budget < 1)
+    return invalid_argument("a step of at most " + num(budget) + " tokens; the budget is at least 1");
+  std::vector<SessionStep> items;
+  int64_t tokens = 0, rows = 0;
+  // The most tokens of one more sequence that some bucket takes beside what the step has.
+  auto room = [&](LogitRows logits) {
+    int64_t most = 0;
+    for (const BucketBounds &bounds : impl_->engine.buckets()) {
+      const int64_t rows_left = bounds.logit_rows - rows;
+      if (static_cast<int64_t>(items.size()) < bounds.sequences && rows_left >= (logits == LogitRows::kLast))
+        most = std::max(most, logits == LogitRows::kAll ? std::min(bounds.tokens - tokens, rows_left)
+                                                        : bounds.tokens - tokens);
+    }
+    return std::min(most, budget - tokens);
+  };
+  for (const bool generating : {true, false})
+    for (const SessionStep &want : pending) {
+      auto count = static_cast<int64_t>(want.tokens.size());
+      if (count == 0 || (count == 1) != generating)
+        continue;
+      LogitRows logits = want.logits;
+      if (logits == LogitRows::kAll) {
+        count = std::min(count, room(logits));
+      } else if (count > room(logits)) {
+        // The last token waits for a step in which there is room for its row.
+        count = std::min(count - (logits == LogitRows::kLast), room(LogitRows::kNone));
+        logits = LogitRows::kNone;
+      }
+      if (count < 1)
+        continue;
+      items.push_back({want.session, want.tokens.first(static_cast<size_t>(count)), logits});
+      tokens += count;
+      rows += logits == LogitRows::kAll ? count : logits == LogitRows::kLast;
+    }
+  return items;
+}
+
 StatusOr<StepOutput> SessionPool::step(std::span<const SessionStep> items) {
   Engine &engine = impl_->engine;
   int64_t tokens = 0, rows = 0;

@@ -21,14 +21,15 @@ namespace {
 
 using namespace mili;
 constexpr const char *kTool = "mili-bench";
+constexpr int kSlower = 3;  // exit code of --compare
 
 struct Row {
   std::string test;    // "pp512", "tg128"
   int64_t tokens = 0;  // a repetition's
   std::vector<double> seconds;
   int64_t steps = 1;
-  double bytes = 0;  // generation: weights and state read in a repetition
-  double flops = 0;  // prompts
+  bool prompt = false;
+  ExpectedWork work;  // of a repetition
 
   double mean_seconds() const {
     double sum = 0;
@@ -116,56 +117,48 @@ Status bench_generation(SessionPool &pool, int64_t depth, int64_t tokens, Row &r
   return ok_status();
 }
 
-// Query heads are not part of the plan's description; the first attention's own count is at its bucket's bound, for
-// half the context.
-double attention_flops(const Engine &engine, double tokens) {
-  const plan::Plan &meta = engine.plan().meta();
-  const plan::Function *function = meta.ranks()->Get(0)->functions()->Get(0);
-  const plan::Bucket *bucket = function->buckets()->Get(0);
-  double flops = 0;
-  for (const plan::Launch *launch : *bucket->launches()) {
-    bool state = false;
-    for (const plan::Arg *arg : *launch->args())
-      state |= arg->kind() == plan::ArgKind::State;
-    if (state && launch->flops() > 0)
-      flops += static_cast<double>(launch->flops()) / bucket->tokens() / (std::max<uint32_t>(meta.context(), 2) / 2);
+// The work of a prompt of `tokens` tokens whose last row alone is wanted, in the steps that Session::append makes of
+// it.
+StatusOr<ExpectedWork> prompt_work(const Engine &engine, int64_t tokens) {
+  ExpectedWork sum;
+  for (SequenceExtent part{0, 0}; part.position < tokens; part.position += part.tokens) {
+    part.tokens = std::min(engine.largest().tokens, tokens - part.position);
+    MILI_ASSIGN_OR_RETURN(ExpectedWork work,
+                          engine.expected_work({{&part, 1}, part.position + part.tokens == tokens ? 1 : 0}));
+    sum += work;
   }
-  return flops * tokens * tokens / 2;
+  return sum;
 }
 
-// Bytes that generating one token must read at `context` tokens: the weights of every product (launches whose tiles do
-// not grow with the tokens; an embedding reads a single row) and the state of the tokens before it.
-double bytes_per_step(const Engine &engine, double context, int64_t batch) {
-  const plan::Plan &meta = engine.plan().meta();
-  const plan::Function *function = meta.ranks()->Get(0)->functions()->Get(0);
-  double bytes = 0;
-  for (const plan::Launch *launch : *function->buckets()->Get(0)->launches())
-    if (launch->name()->string_view() != "embed")
-      for (const plan::Arg *arg : *launch->args())
-        if (arg->kind() == plan::ArgKind::Weight)
-          bytes += static_cast<double>(arg->size());
-  for (const plan::State *state : *meta.states())
-    bytes += static_cast<double>(state->page_bytes()) / 64 * context * static_cast<double>(batch);
-  return bytes;
+// The work of a step that generates a token in each of `batch` sequences of `context` tokens.
+StatusOr<ExpectedWork> generation_work(const Engine &engine, int64_t batch, int64_t context) {
+  const std::vector<SequenceExtent> extents(static_cast<size_t>(batch), {context - 1, 1});
+  return engine.expected_work({extents, batch});
 }
 
-// Operations of a prompt of `tokens` tokens whose last row alone is wanted: products of every token, the head once, and
-// causal attention.
-double prompt_flops(const Engine &engine, int64_t tokens) {
-  const plan::Plan &meta = engine.plan().meta();
-  const plan::Function *function = meta.ranks()->Get(0)->functions()->Get(0);
-  const auto t = static_cast<double>(tokens);
-  double flops = 0;
-  for (const plan::Launch *launch : *function->buckets()->Get(0)->launches())
-    if (launch->name()->string_view() != "embed")
-      for (const plan::Arg *arg : *launch->args())
-        if (arg->kind() == plan::ArgKind::Weight) {
-          const plan::Weight *weight = meta.weights()->Get(arg->index());
-          if (weight->shape()->size() == 2)
-            flops += 2.0 * static_cast<double>(weight->shape()->Get(0)) * static_cast<double>(weight->shape()->Get(1)) *
-                     (weight->shape()->Get(0) == meta.model()->vocab() ? 1.0 : t);
-        }
-  return flops + attention_flops(engine, t);
+// Says of each test how it went against the saved result. The exit code: kSlower where one is slower by more than
+// `threshold` percent, kFailed where there was nothing to compare.
+int compare_rows(const std::vector<Row> &rows, const nlohmann::json &before, const std::string &path,
+                 double threshold) {
+  int compared = 0, rc = 0;
+  for (const Row &row : rows)
+    for (const nlohmann::json &test : before["tests"]) {
+      if (!test.is_object() || test.value("test", "") != row.test)
+        continue;
+      const double old = test.value("tokens_per_second", 0.0), change = 100 * (row.mean_rate() / old - 1);
+      if (!(old > 0))
+        continue;
+      ++compared;
+      const bool slower = change < -threshold;
+      fmt::print(stderr, "{}: {:.2f} tokens/s, was {:.2f} ({:+.1f}%){}\n", row.test, row.mean_rate(), old, change,
+                 slower ? ": slower" : "");
+      if (slower)
+        rc = kSlower;
+    }
+  if (compared == 0)
+    return tools::fail(kTool, invalid_argument(path + ": has none of this run's tests; run it with the same -p, -n, -b "
+                                                      "and -d as the saved one"));
+  return rc;
 }
 
 }  // namespace
@@ -180,13 +173,14 @@ int main(int argc, char **argv) {
   CudaOptions cuda;
   bool no_cubins = false, no_graphs = false, no_dependent = false;
   CLI::App app{"mili-bench: prompt (pp) and generation (tg) rates of a plan"};
-  app.footer(
-      "Examples:\n"
-      "  mili-bench smollm2.mili -p 512 -n 128 -t 2\n"
-      "  mili-bench llama.mili -p 512,2048 -n 128 -b 1,64 -d 512,1024 -o json > before.json\n"
-      "  mili-bench llama.mili -n 128 -d 512 --compare before.json --threshold 5\n\n"
-      "'of ceiling': a prompt's operations against the machine's bf16 matrix product, a generated token's bytes\n"
-      "(weights and state read) against its read bandwidth; both measured in the same run.");
+  app.footer("Examples:\n"
+             "  mili-bench smollm2.mili -p 512 -n 128 -t 2\n"
+             "  mili-bench llama.mili -p 512,2048 -n 128 -b 1,64 -d 512,1024 -o json > before.json\n"
+             "  mili-bench llama.mili -n 128 -d 512 --compare before.json --threshold 5%\n\n"
+             "'of ceiling': the time that a test needs at least, for reading weights and state at the machine's read "
+             "bandwidth\n"
+             "or for its operations at the rate of the bf16 matrix product, whichever is longer; both measured in the "
+             "same run.");
   app.set_version_flag("--version", "mili-bench " MILI_VERSION);
   app.add_option("PLAN", plan_path, "a plan (.mili)")->required();
   app.add_option("-p", prompts, "prompt lengths to measure [512]")->delimiter(',')->check(CLI::Range(1, 1 << 24));
@@ -208,9 +202,21 @@ int main(int argc, char **argv) {
   app.add_flag("--profile", profile, "after each test a table of its kernels");
   app.add_option("--trace", trace_path, "write a step of the last test's kernels in Chrome's trace format")
       ->type_name("FILE");
-  app.add_option("--compare", compare, "a saved -o json; exits with 3 where a test is slower than there")
-      ->type_name("FILE");
-  app.add_option("--threshold", threshold, "percent that --compare allows")->capture_default_str();
+  auto *comparison =
+      app.add_option("--compare", compare, "a saved -o json; exits with 3 where a test is slower than there")
+          ->type_name("FILE");
+  // 5% is 5.
+  auto without_percent = [](std::string &text) {
+    if (!text.empty() && text.back() == '%')
+      text.pop_back();
+    return std::string();
+  };
+  app.add_option("--threshold", threshold, "how much slower --compare allows, in percent")
+      ->type_name("PERCENT")
+      ->check(CLI::Range(0.0, 100.0))
+      ->transform(CLI::Validator(without_percent, ""))
+      ->needs(comparison)
+      ->capture_default_str();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &e) {
@@ -231,8 +237,10 @@ int main(int argc, char **argv) {
   nlohmann::json before;
   if (!compare.empty()) {
     std::ifstream file(compare);
+    if (!file)
+      return tools::fail(kTool, not_found(compare + ": cannot be read"));
     before = nlohmann::json::parse(file, nullptr, false);
-    if (!before.is_object() || !before.contains("tests"))
+    if (!before.is_object() || !before.contains("tests") || !before["tests"].is_array())
       return tools::fail(kTool, invalid_argument(compare + ": not a result of mili-bench -o json"));
   }
 
@@ -299,8 +307,11 @@ int main(int argc, char **argv) {
     Status status = measure(fmt::format("pp{}", p), p, [&](Row &row) { return bench_prompt(**pool, p, row); });
     if (!status.ok())
       return tools::fail(kTool, status);
-    rows.back().flops = prompt_flops(**engine, p);
-    rows.back().steps = 1;
+    StatusOr<ExpectedWork> work = prompt_work(**engine, p);
+    if (!work.ok())
+      return tools::fail(kTool, work.status());
+    rows.back().work = *work;
+    rows.back().prompt = true;
   }
   for (int64_t n : generations)
     for (int64_t b : batches)
@@ -317,7 +328,12 @@ int main(int argc, char **argv) {
         });
         if (!status.ok())
           return tools::fail(kTool, status);
-        rows.back().bytes = bytes_per_step(**engine, static_cast<double>(std::max<int64_t>(d, 1)) + n / 2.0, b) * n;
+        // The mean context stands for all: what a token sees is a line between few bends.
+        StatusOr<ExpectedWork> work = generation_work(**engine, b, std::max<int64_t>(d, 1) + (n + 1) / 2);
+        if (!work.ok())
+          return tools::fail(kTool, work.status());
+        for (int64_t step = 0; step < n; ++step)
+          rows.back().work += *work;
         rows.back().steps = n;
       }
   measure_ceilings();
@@ -326,12 +342,13 @@ int main(int argc, char **argv) {
   std::string model = meta.model()->name()->str();
   std::string device = (*engine)->device().description();
   const ModuleLoadReport kernels = (*engine)->module().load_report();
+  // The roofline: the time that weights and state or the operations need at least, whichever is longer. A prompt's is
+  // that of its operations, and unknown where the machine's rate for them is.
   auto share = [&](const Row &row) {
-    if (row.bytes > 0 && ceilings.read_bytes_per_second > 0)
-      return row.bytes / row.mean_seconds() / ceilings.read_bytes_per_second;
-    if (row.flops > 0 && ceilings.bf16_flops_per_second > 0)
-      return row.flops / row.mean_seconds() / ceilings.bf16_flops_per_second;
-    return 0.0;
+    const double read = ceilings.read_bytes_per_second, product = ceilings.bf16_flops_per_second;
+    const double reading = read > 0 ? (row.work.weight_bytes + row.work.state_bytes) / read : 0;
+    const double computing = product > 0 ? row.work.flops / product : 0;
+    return row.prompt && product <= 0 ? 0 : std::max(reading, computing) / row.mean_seconds();
   };
   const uint64_t total_memory = (*engine)->device().total_memory();
   const uint64_t driver_bytes = total_memory > free_after + allocated ? total_memory - free_after - allocated : 0;
@@ -373,10 +390,13 @@ int main(int argc, char **argv) {
                               {"share_of_ceiling", share(row)}});
     fmt::print("{}\n", out.dump(2));
   } else if (format == "csv") {
-    fmt::print("model,device,variant,threads,test,tokens_per_second,deviation,step_ms,share_of_ceiling\n");
+    fmt::print("model,device,variant,threads,test,tokens_per_second,deviation,step_ms,share_of_ceiling,"
+               "read_bytes_per_second,bf16_flops_per_second,fp8_flops_per_second\n");
     for (const Row &row : rows)
-      fmt::print("\"{}\",\"{}\",{},{},{},{:.2f},{:.2f},{:.4f},{:.3f}\n", model, device, (*engine)->module().variant(),
-                 workers, row.test, row.mean_rate(), row.deviation(), 1e3 * row.mean_seconds() / row.steps, share(row));
+      fmt::print("\"{}\",\"{}\",{},{},{},{:.2f},{:.2f},{:.4f},{:.3f},{:.4g},{:.4g},{:.4g}\n", model, device,
+                 (*engine)->module().variant(), workers, row.test, row.mean_rate(), row.deviation(),
+                 1e3 * row.mean_seconds() / row.steps, share(row), ceilings.read_bytes_per_second,
+                 ceilings.bf16_flops_per_second, ceilings.fp8_flops_per_second);
   } else {
     fmt::print("{} on {} ({}), read bandwidth {:.1f} GB/s", model, device, (*engine)->module().variant(),
                ceilings.read_bytes_per_second / 1e9);
@@ -398,19 +418,8 @@ int main(int argc, char **argv) {
       fmt::print("| {} | {:.4f} | {:.2f} | {:.2f} | {} |\n", row.test, 1e3 * row.mean_seconds() / row.steps,
                  row.mean_rate(), row.deviation(), share(row) > 0 ? fmt::format("{:.1f}%", 100 * share(row)) : "");
   }
+  // Beside a result that programs read, the tables are for people.
   if (profile)
-    fmt::print("{}{}", format == "md" ? "\n" : "", format == "md" ? profiles : "");
-  int rc = 0;
-  if (!before.is_null())
-    for (const Row &row : rows)
-      for (const auto &test : before["tests"])
-        if (test.value("test", "") == row.test) {
-          const double old = test.value("tokens_per_second", 0.0), change = 100 * (row.mean_rate() / old - 1);
-          const bool slower = old > 0 && change < -threshold;
-          fmt::print(stderr, "{}: {:.2f} tokens/s, was {:.2f} ({:+.1f}%){}\n", row.test, row.mean_rate(), old, change,
-                     slower ? ": slower" : "");
-          if (slower)
-            rc = 3;
-        }
-  return rc;
+    fmt::print(format == "md" ? stdout : stderr, "{}{}", format == "md" ? "\n" : "", profiles);
+  return before.is_null() ? 0 : compare_rows(rows, before, compare, threshold);
 }

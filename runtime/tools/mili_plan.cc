@@ -4,6 +4,7 @@
 
 #include "mili/runtime/memory.h"
 #include "mili/runtime/plan.h"
+#include "mili/runtime/work.h"
 #include "mili/schema/cuda_generated.h"
 #include "mili/schema/plan_generated.h"
 
@@ -50,6 +51,26 @@ std::string arg_text(const plan::Plan &meta, const plan::Arg &arg) {
   case plan::ArgKind::State: return fmt::format("{} state {}", access, meta.states()->Get(arg.index())->name()->str());
   }
   return "?";
+}
+
+// The coefficients that are not 0.
+std::string work_text(const plan::Work &work) {
+  std::string text = fmt::format("per {}", plan::EnumNameRowCount(work.per()));
+  const std::pair<const char *, uint64_t> figures[] = {{"bytes fixed", work.bytes_fixed()},
+                                                       {"bytes a row", work.bytes_row()},
+                                                       {"bytes a key", work.bytes_key()},
+                                                       {"flops a row", work.flops_row()},
+                                                       {"flops a pair", work.flops_pair()}};
+  for (const auto &[name, value] : figures)
+    if (value)
+      text += fmt::format(", {} {}", name, value);
+  if (work.visible_base() || work.visible_every() > 1)
+    text += fmt::format(", a query sees up to {} keys", work.visible_base());
+  if (work.visible_every() > 1)
+    text += fmt::format(" and one in {}", work.visible_every());
+  else if (work.visible_every() == 1)
+    text += ", a query sees all keys before it";
+  return text;
 }
 
 void print_memory(const Plan &plan) {
@@ -141,21 +162,21 @@ int show(const Plan &plan, bool weights, bool launches, bool kernels) {
                    bucket->logit_rows(), bucket->launches()->size(), format_bytes(bucket->arena_bytes()),
                    format_bytes(bucket->lower_bound()), format_bytes(bucket->naive()));
         if (!launches) {
-          // One line a kernel: how often, and what it moves.
+          // One line a kernel: how often, and what it moves in a step at the bucket's bounds, the context half full.
           struct Use {
             uint32_t calls = 0;
-            uint64_t bytes = 0, flops = 0;
+            ExpectedWork work;
           };
+          const std::vector<SequenceExtent> extents = extents_at_bounds(*bucket, meta.context());
           std::map<uint32_t, Use> uses;
           for (const plan::Launch *launch : *bucket->launches()) {
             Use &use = uses[launch->kernel()];
             ++use.calls;
-            use.bytes += launch->bytes();
-            use.flops += launch->flops();
+            use.work += expected_work(*launch, {extents, bucket->logit_rows()});
           }
           for (const auto &[kernel, use] : uses)
-            fmt::print("  {:<40} {:>4} x  {:>10} read  {:>8.3g} flop\n", meta.kernels()->Get(kernel)->symbol()->str(),
-                       use.calls, tools::human_bytes(use.bytes), static_cast<double>(use.flops));
+            fmt::print("  {:<40} {:>4} x  {:>10} moved  {:>8.3g} flop\n", meta.kernels()->Get(kernel)->symbol()->str(),
+                       use.calls, tools::human_bytes(static_cast<uint64_t>(use.work.bytes())), use.work.flops);
           continue;
         }
         for (const plan::Launch *launch : *bucket->launches()) {
@@ -167,6 +188,8 @@ int show(const Plan &plan, bool weights, bool launches, bool kernels) {
                                        launch->rows_per_tile()));
           for (const plan::Arg *arg : *launch->args())
             fmt::print("      {}\n", arg_text(meta, *arg));
+          if (const plan::Work *work = launch->work())
+            fmt::print("      work {}\n", work_text(*work));
         }
       }
   if (weights) {

@@ -2,6 +2,7 @@
 
 #include "mili/runtime/hash.h"
 #include "mili/runtime/memory.h"
+#include "mili/runtime/work.h"
 #include "mili/schema/cuda_generated.h"
 #include "mili/schema/plan_generated.h"
 
@@ -75,24 +76,25 @@ Facts memory_facts(const Plan &plan) {
 }
 
 Facts bucket_facts(const plan::Plan &meta, const plan::Bucket &bucket, const PlanRates &rates) {
-  uint64_t bytes = 0, flops = 0;
+  const std::vector<SequenceExtent> extents = extents_at_bounds(bucket, meta.context());
+  const StepExtent step{extents, bucket.logit_rows()};
+  ExpectedWork sum;
   double seconds = 0;
   // Groups that are the same in many layers are one fact; so is a kernel that some of them use.
   std::map<std::string, std::map<std::string, uint32_t>> groups;
   for (const plan::Launch *launch : *bucket.launches()) {
-    bytes += launch->bytes();
-    flops += launch->flops();
+    const ExpectedWork work = expected_work(*launch, step);
+    sum += work;
     if (rates.bytes_per_second > 0 && rates.flops_per_second > 0)
-      seconds += std::max(static_cast<double>(launch->bytes()) / rates.bytes_per_second,
-                          static_cast<double>(launch->flops()) / rates.flops_per_second);
+      seconds += std::max(work.bytes() / rates.bytes_per_second, work.flops / rates.flops_per_second);
     ++groups[without_layer(launch->name()->str())][meta.kernels()->Get(launch->kernel())->symbol()->str()];
   }
   Facts facts = {{"bounds", fmt::format("{} tokens, {} sequences, {} rows of logits", bucket.tokens(),
                                         bucket.sequences(), bucket.logit_rows())},
                  {"launches", std::to_string(bucket.launches()->size())},
                  {"arena", bytes_text(bucket.arena_bytes())},
-                 {"reads", bytes_text(bytes)},
-                 {"operations", fmt::format("{:.4g}", static_cast<double>(flops))}};
+                 {"moves", bytes_text(static_cast<uint64_t>(sum.bytes()))},
+                 {"operations", fmt::format("{:.4g}", sum.flops)}};
   if (seconds > 0)
     facts.push_back({"expected time", fmt::format("{:.4g} ms", 1e3 * seconds)});
   for (const auto &[group, kernels] : groups) {

@@ -21,8 +21,9 @@ struct PlanRates {
 };
 
 // Every difference that a reader of the plans would ask for: model, target and bounds; memory; of each bucket its
-// launches, groups, bytes, operations and expected time; kernels by what they compute and need. Layers that differ
-// alike are one line. Empty for plans that are alike, whatever the order of their sections or their weights' bytes.
+// launches, groups, bytes, operations and expected time (at its bounds, the context half full); kernels by what they
+// compute and need. Layers that differ alike are one line. Empty for plans that are alike, whatever the order of their
+// sections or their weights' bytes.
 std::vector<PlanChange> diff_plans(const Plan &before, const Plan &after, const PlanRates &rates);
 
 }  // namespace mili::tools

@@ -24,7 +24,8 @@ DeviceCeilings measure_ceilings(Engine &engine) {
 std::string profile_table(const Engine &engine, std::string_view title, const DeviceCeilings &ceilings) {
   struct Entry {
     uint64_t calls = 0;
-    double seconds = 0, bytes = 0, flops = 0;
+    double seconds = 0;
+    ExpectedWork work;
   };
   std::map<std::string, Entry> entries;
   std::map<std::string, std::pair<uint64_t, double>> steps;  // of each bucket: how many, their time
@@ -33,8 +34,7 @@ std::string profile_table(const Engine &engine, std::string_view title, const De
     Entry &entry = entries[launch.bucket + " " + launch.kernel];
     entry.calls += launch.calls;
     entry.seconds += launch.seconds;
-    entry.bytes += static_cast<double>(launch.bytes * launch.calls);
-    entry.flops += static_cast<double>(launch.flops * launch.calls);
+    entry.work += launch.work;
     steps[launch.bucket].first = launch.calls;
     steps[launch.bucket].second += launch.seconds;
     total += launch.seconds;
@@ -47,15 +47,19 @@ std::string profile_table(const Engine &engine, std::string_view title, const De
                         1e3 * sum.second / static_cast<double>(sum.first));
     first = false;
   }
-  text += ")\n\n| kernel | calls | µs each | share | of read | of product |\n|---|---:|---:|---:|---:|---:|\n";
+  text += ")\n\n| kernel | calls | µs each | share | bytes each | flops each | of read | of product |\n"
+          "|---|---:|---:|---:|---:|---:|---:|---:|\n";
   auto share = [](double amount, double seconds, double ceiling) {
     return ceiling > 0 ? fmt::format("{:.0f}%", 100 * amount / seconds / ceiling) : std::string();
   };
-  for (const auto &[name, entry] : order)
-    text += fmt::format("| {} | {} | {:.2f} | {:.1f}% | {} | {} |\n", name, entry.calls,
-                        1e6 * entry.seconds / static_cast<double>(entry.calls), 100 * entry.seconds / total,
-                        share(entry.bytes, entry.seconds, ceilings.read_bytes_per_second),
-                        share(entry.flops, entry.seconds, ceilings.bf16_flops_per_second));
+  for (const auto &[name, entry] : order) {
+    const auto calls = static_cast<double>(entry.calls);
+    text += fmt::format("| {} | {} | {:.2f} | {:.1f}% | {} | {:.3g} | {} | {} |\n", name, entry.calls,
+                        1e6 * entry.seconds / calls, 100 * entry.seconds / total,
+                        human_bytes(static_cast<uint64_t>(entry.work.bytes() / calls)), entry.work.flops / calls,
+                        share(entry.work.bytes(), entry.seconds, ceilings.read_bytes_per_second),
+                        share(entry.work.flops, entry.seconds, ceilings.bf16_flops_per_second));
+  }
   return text + "\n";
 }
 
@@ -79,7 +83,10 @@ Status write_trace(const Engine &engine, const std::string &path) {
                       {"tid", number},
                       {"ts", at},
                       {"dur", microseconds},
-                      {"args", {{"kernel", launch.kernel}, {"bytes", launch.bytes}, {"flops", launch.flops}}}});
+                      {"args",
+                       {{"kernel", launch.kernel},
+                        {"bytes", launch.work.bytes() / static_cast<double>(launch.calls)},
+                        {"flops", launch.work.flops / static_cast<double>(launch.calls)}}}});
     at += microseconds;
   }
   std::ofstream file(path);

@@ -1,6 +1,7 @@
 // Sampling, stop tokens and feedback on the device, on a golden model's plan (MILI_GOLDEN_PLANS/llama.mili): against
 // the host's own selection by sorting, and against the distribution that the logits give.
 #include "mili/runtime/generator.h"
+#include "mili/schema/plan_generated.h"
 
 #include <gtest/gtest.h>
 
@@ -230,6 +231,30 @@ TEST_F(DeviceSampling, GenerateUsesItAndAgreesWithTheHost) {
   EXPECT_EQ(device->tokens, by_host->tokens);
   EXPECT_EQ(device->finish, by_host->finish);
   EXPECT_EQ(session->length(), other->length());
+}
+
+// The device advances positions by itself; the profile's work follows them.
+TEST_F(DeviceSampling, TheProfileCountsEachStepAtItsPosition) {
+  engine->set_profiling(true);
+  ASSERT_TRUE(session->decode(prompt.back(), 5, {}, [](int64_t, auto) { return true; }).ok());
+  ExpectedWork sum, expected;
+  uint64_t calls = 0;
+  for (const LaunchProfile &launch : engine->profile()) {
+    sum += launch.work;
+    calls = launch.calls;
+  }
+  engine->set_profiling(false);
+  EXPECT_EQ(calls, 5u);
+  double key_bytes = 0;
+  for (const plan::State *state : *engine->plan().meta().states())
+    key_bytes += static_cast<double>(state->page_bytes()) / kPageTokens;
+  for (int64_t step = 0; step < 5; ++step) {
+    const SequenceExtent at{19 + step, 1};
+    expected += *engine->expected_work({{&at, 1}, 1});
+  }
+  EXPECT_EQ(sum.state_bytes, key_bytes * (20 + 21 + 22 + 23 + 24));
+  EXPECT_EQ(sum.bytes(), expected.bytes());
+  EXPECT_EQ(sum.flops, expected.flops);
 }
 
 TEST_F(DeviceSampling, RefusesWhatItCannotDo) {

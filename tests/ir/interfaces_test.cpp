@@ -170,21 +170,55 @@ TEST_F(Interfaces, Flops) {
   EXPECT_EQ(costed("attention").getFlops(3, 8) * 2, costed("attention").getFlops(3, 16));
 }
 
-TEST_F(Interfaces, FixedBytes) {
-  EXPECT_EQ(costed("linear").getFixedBytes(3, 100), 4u * (32 * 32 + 32));
+TEST_F(Interfaces, WorkIsLinear) {
+  auto work = [&](StringRef name, int index = 0) { return costed(name, index).getWork(getWeightBytes); };
+  EXPECT_EQ(work("linear").fixedBytes, 4u * (32 * 32 + 32));
+  EXPECT_EQ(work("linear").rowFlops, 2u * 32 * 32 + 32);
+  EXPECT_EQ(work("linear").rowBytes, 0u);
   // Blocks of 32 elements in 20 bytes, seen through the dequant, which counts nothing itself.
-  EXPECT_EQ(costed("logits").getFixedBytes(3, 100), 64u * 20);
-  EXPECT_EQ(costed("embedding").getFixedBytes(3, 100), 3u * 20);
-  EXPECT_EQ(costed("dequant").getFixedBytes(3, 100), 0u);
-  EXPECT_EQ(costed("rms_norm", 1).getFixedBytes(3, 100), 16u);
-  EXPECT_EQ(costed("add").getFixedBytes(3, 100), 0u);
-  // 8 + 8 elements of f32 a token; 2 sequences at most in the bucket, 16 tokens in the window.
-  EXPECT_EQ(costed("attention").getFixedBytes(1, 8), 1u * 8 * 64);
-  EXPECT_EQ(costed("attention").getFixedBytes(8, 8), 2u * 8 * 64);
-  EXPECT_EQ(costed("attention").getFixedBytes(8, 100), 2u * 16 * 64);
-  // Without a bucket each row is a sequence.
-  op("func")->removeAttr(MiliDialect::getBucketAttrName());
-  EXPECT_EQ(costed("attention").getFixedBytes(8, 8), 8u * 8 * 64);
+  EXPECT_EQ(work("logits").fixedBytes, 64u * 20);
+  EXPECT_EQ(work("dequant").fixedBytes, 0u);
+  // A row of the table for each token.
+  EXPECT_EQ(work("embedding").fixedBytes, 0u);
+  EXPECT_EQ(work("embedding").rowBytes, 20u);
+  EXPECT_EQ(work("rms_norm", 1).fixedBytes, 16u);
+  EXPECT_EQ(work("add").fixedBytes, 0u);
+  // 8 + 8 elements of f32 a key; a product with each element of K and V, 8 operations of the softmax.
+  EXPECT_EQ(work("attention").keyBytes, 64u);
+  EXPECT_EQ(work("attention").pairFlops, 4u * (2 * 8 + 8));
+  EXPECT_EQ(work("attention").visible.base, 16);
+  EXPECT_EQ(work("attention").visible.every, 0);
+  // Whoever stores weights says how large they are: 100 bytes each.
+  auto packed = [](Value) -> uint64_t { return 100; };
+  EXPECT_EQ(costed("linear").getWork(packed).fixedBytes, 200u);
+  EXPECT_EQ(costed("linear", 1).getWork(packed).fixedBytes, 100u);
+  StepWork sum = work("attention");
+  sum += work("linear");
+  EXPECT_EQ(sum.visible.base, 16);
+  EXPECT_EQ(sum.fixedBytes, work("linear").fixedBytes);
+  EXPECT_EQ(sum.keyBytes, 64u);
+}
+
+// The line of a mask against its definition: the last position of a context, by whole blocks.
+TEST_F(Interfaces, VisibleKeysFollowTheMask) {
+  auto line = [](Attribute mask, int64_t n) {
+    const VisibleKeys keys = visibleKeys(mask);
+    return std::min(n, keys.base + (keys.every ? n / keys.every : 0));
+  };
+  for (int64_t n : {1, 15, 64, 1000, 4096, 100000}) {
+    EXPECT_EQ(line(CausalAttr::get(&context), n), n);
+    EXPECT_EQ(line(WindowAttr::get(&context, 96), n), std::min<int64_t>(n, 96));
+  }
+  const BlockSparseAttr masks[] = {
+      BlockSparseAttr::get(&context, 1024, 0, 1024, 0, 0), BlockSparseAttr::get(&context, 64, 128, 256, 0, 0),
+      BlockSparseAttr::get(&context, 192, 128, 0, 3, 1), BlockSparseAttr::get(&context, 512, 0, 0, 8, 3),
+      BlockSparseAttr::get(&context, 128, 0, 64, 0, 0)};
+  for (BlockSparseAttr mask : masks)
+    for (int64_t blocks = 1; blocks < 300; ++blocks) {
+      const int64_t n = blocks * KvType::kPageTokens;
+      EXPECT_NEAR(static_cast<double>(line(mask, n)), static_cast<double>(visibleTokens(mask, n)), 64)
+          << blocks << " blocks, local " << mask.getLocal() << ", stride " << mask.getStride();
+    }
 }
 
 TEST_F(Interfaces, SizesOfTypes) {

@@ -61,7 +61,7 @@ mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower
 
 mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
   // expected-error@+1 {{'mili_plan.launch' op refers to @k, which is not a mili_plan.kernel of this module}}
-  mili_plan.launch @k stage 0 "g" [] bytes 0 flops 0
+  mili_plan.launch @k stage 0 "g" []
 }
 
 // -----
@@ -89,7 +89,7 @@ module {
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
     // expected-error@+1 {{'mili_plan.launch' op expected a stage of @k below 1, found 1}}
-    mili_plan.launch @k stage 1 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>] bytes 0 flops 0
+    mili_plan.launch @k stage 1 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>]
   }
 }
 
@@ -109,7 +109,7 @@ module {
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
     // expected-error@+1 {{'mili_plan.launch' op expected 4 arguments for @k (then scratch and counters, if any), found 3}}
-    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<readwrite @kv>] bytes 0 flops 0
+    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<readwrite @kv>]
   }
 }
 
@@ -129,7 +129,7 @@ module {
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
     // expected-error@+1 {{'mili_plan.launch' op expected argument #0 to be an arena slice for 'tensor<?x8xf32>', found #mili_plan.weight_ref<@w>}}
-    mili_plan.launch @k stage 0 "g" [#mili_plan.weight_ref<@w>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>] bytes 0 flops 0
+    mili_plan.launch @k stage 0 "g" [#mili_plan.weight_ref<@w>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>]
   }
 }
 
@@ -149,7 +149,7 @@ module {
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
     // expected-error@+1 {{'mili_plan.launch' op expected argument #1 to be a weight_ref for 'tensor<4x8xf32>', found #mili_plan.arena<read 0 + 32>}}
-    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.arena<read 0 + 32>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>] bytes 0 flops 0
+    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.arena<read 0 + 32>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>]
   }
 }
 
@@ -169,7 +169,7 @@ module {
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
     // expected-error@+1 {{'mili_plan.launch' op expected argument #2 to be a state_ref for '!mili.kv<heads = 1, k = 4, v = 4, f32>', found #mili_plan.arena<read 0 + 32>}}
-    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.arena<read 0 + 32>, #mili_plan.arena<write 256 + 16>] bytes 0 flops 0
+    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.arena<read 0 + 32>, #mili_plan.arena<write 256 + 16>]
   }
 }
 
@@ -189,7 +189,7 @@ module {
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
     // expected-error@+1 {{'mili_plan.launch' op argument #1 refers to @nothing, which is not a mili_plan.weight of this module}}
-    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@nothing>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>] bytes 0 flops 0
+    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@nothing>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>]
   }
 }
 
@@ -209,7 +209,7 @@ module {
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
     // expected-error@+1 {{'mili_plan.launch' op expected argument #1 to be a weight of 'tensor<4x8xf32>' in layout "row_major", found 'tensor<4x8xf32>' in layout "panel16"}}
-    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@v>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>] bytes 0 flops 0
+    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@v>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>]
   }
 }
 
@@ -229,7 +229,7 @@ module {
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
     // expected-error@+1 {{'mili_plan.launch' op argument #2 refers to @nothing, which is not a mili.state of this module}}
-    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<read @nothing>, #mili_plan.arena<write 256 + 16>] bytes 0 flops 0
+    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<read @nothing>, #mili_plan.arena<write 256 + 16>]
   }
 }
 
@@ -249,7 +249,7 @@ module {
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
     // expected-error@+1 {{'mili_plan.launch' op expected argument #2 to be a state of '!mili.kv<heads = 1, k = 4, v = 4, f32>', found '!mili.kv<heads = 2, k = 4, v = 4, f32>'}}
-    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<read @other>, #mili_plan.arena<write 256 + 16>] bytes 0 flops 0
+    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<read @other>, #mili_plan.arena<write 256 + 16>]
   }
 }
 
@@ -269,7 +269,7 @@ module {
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
     // expected-error@+1 {{'mili_plan.launch' op expected scratch in the arena, then counters, as the arguments after #3, found #mili_plan.weight_ref<@w>}}
-    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>, #mili_plan.weight_ref<@w>] bytes 0 flops 0
+    mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 32>, #mili_plan.weight_ref<@w>, #mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<write 256 + 16>, #mili_plan.weight_ref<@w>]
   }
 }
 
@@ -277,21 +277,21 @@ module {
 
 mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
   // expected-error@+1 {{'mili_plan.launch' op expected argument #0 to be an arena slice, a weight_ref or a state_ref, found "x"}}
-  mili_plan.launch @k stage 0 "g" ["x"] bytes 0 flops 0
+  mili_plan.launch @k stage 0 "g" ["x"]
 }
 
 // -----
 
 mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
   // expected-error@+1 {{'mili_plan.launch' op expected argument #1 at an offset that is a multiple of 256 bytes, found 128}}
-  mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 128>, #mili_plan.arena<write 128 + 128>] bytes 0 flops 0
+  mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 0 + 128>, #mili_plan.arena<write 128 + 128>]
 }
 
 // -----
 
 mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
   // expected-error@+1 {{'mili_plan.launch' op expected argument #0 within the bucket's arena of 1024 bytes, found 768 + 512}}
-  mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 768 + 512>] bytes 0 flops 0
+  mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 768 + 512>]
 }
 
 // -----
@@ -299,7 +299,7 @@ mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower
 // The sum of offset and size overflows.
 mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
   // expected-error@+1 {{'mili_plan.launch' op expected argument #0 within the bucket's arena of 1024 bytes, found 256 + 9223372036854775807}}
-  mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 256 + 9223372036854775807>] bytes 0 flops 0
+  mili_plan.launch @k stage 0 "g" [#mili_plan.arena<read 256 + 9223372036854775807>]
 }
 
 // -----
@@ -313,7 +313,7 @@ module {
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
     // expected-error@+1 {{'mili_plan.launch' op expected scratch in the arena, then counters, as the arguments after #1, found #mili_plan.arena<readwrite 512 + 16>}}
-    mili_plan.launch @k stage 0 "sample" [#mili_plan.arena<read 0 + 32>, #mili_plan.arena<write 256 + 4>, #mili_plan.counters<4>, #mili_plan.arena<readwrite 512 + 16>] bytes 0 flops 0
+    mili_plan.launch @k stage 0 "sample" [#mili_plan.arena<read 0 + 32>, #mili_plan.arena<write 256 + 4>, #mili_plan.counters<4>, #mili_plan.arena<readwrite 512 + 16>]
   }
 }
 
@@ -328,7 +328,7 @@ module {
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
     // expected-error@+1 {{'mili_plan.launch' op expected scratch in the arena, then counters, as the arguments after #1, found #mili_plan.counters<4>}}
-    mili_plan.launch @k stage 0 "sample" [#mili_plan.arena<read 0 + 32>, #mili_plan.arena<write 256 + 4>, #mili_plan.counters<4>, #mili_plan.counters<4>] bytes 0 flops 0
+    mili_plan.launch @k stage 0 "sample" [#mili_plan.arena<read 0 + 32>, #mili_plan.arena<write 256 + 4>, #mili_plan.counters<4>, #mili_plan.counters<4>]
   }
 }
 
@@ -343,7 +343,7 @@ module {
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
     // expected-error@+1 {{'mili_plan.launch' op expected 2 arguments for @k (then scratch and counters, if any), found 5}}
-    mili_plan.launch @k stage 0 "sample" [#mili_plan.arena<read 0 + 32>, #mili_plan.arena<write 256 + 4>, #mili_plan.arena<readwrite 512 + 16>, #mili_plan.counters<4>, #mili_plan.counters<4>] bytes 0 flops 0
+    mili_plan.launch @k stage 0 "sample" [#mili_plan.arena<read 0 + 32>, #mili_plan.arena<write 256 + 4>, #mili_plan.arena<readwrite 512 + 16>, #mili_plan.counters<4>, #mili_plan.counters<4>]
   }
 }
 
@@ -358,6 +358,21 @@ module {
   }
   mili_plan.bucket @b <tokens = 1, sequences = 1, logit_rows = 1> arena 1024 lower_bound 512 naive 4096 logits 0 {
     // expected-error@+1 {{'mili_plan.launch' op expected 2 arguments for @k (then scratch and counters, if any), found 1}}
-    mili_plan.launch @k stage 0 "sample" [#mili_plan.arena<read 0 + 32>] bytes 0 flops 0
+    mili_plan.launch @k stage 0 "sample" [#mili_plan.arena<read 0 + 32>]
   }
 }
+
+// -----
+
+// expected-error@+1 {{work: expected figures that are not negative, found -1}}
+#negative = #mili_plan.work<per = tokens, bytes_row = -1>
+
+// -----
+
+// expected-error@+1 {{work: expected visible keys just where keys or pairs count, found bytes_key = 0, flops_pair = 8, visible_base = 0, visible_every = 0}}
+#blind = #mili_plan.work<per = tokens, flops_pair = 8>
+
+// -----
+
+// expected-error@+1 {{work: expected visible keys just where keys or pairs count, found bytes_key = 0, flops_pair = 0, visible_base = 64, visible_every = 0}}
+#keyless = #mili_plan.work<per = tokens, bytes_fixed = 8, visible_base = 64>

@@ -30,12 +30,12 @@ module @tiny attributes {mili_plan.memory = {weights = 4096 : i64}} {
   // CHECK: mili_plan.bucket @forward_4 <tokens = 4, sequences = 1, logit_rows = 1> arena 1024 lower_bound 768 naive 2048 logits 512 {
   mili_plan.bucket @forward_4 <tokens = 4, sequences = 1, logit_rows = 1> arena 1024 lower_bound 768 naive 2048 logits 512 {
     // Inputs, results, scratch.
-    // CHECK-NEXT: mili_plan.launch @linear_0 stage 0 "layers.0.mlp.up" [#mili_plan.arena<read 0 + 512>, #mili_plan.weight_ref<@w0>, #mili_plan.arena<write 512 + 128>, #mili_plan.arena<readwrite 768 + 256>] bytes 160 flops 0
-    mili_plan.launch @linear_0 stage 0 "layers.0.mlp.up" [#mili_plan.arena<read 0 + 512>, #mili_plan.weight_ref<@w0>, #mili_plan.arena<write 512 + 128>, #mili_plan.arena<readwrite 768 + 256>] bytes 160 flops 0
-    mili_plan.launch @linear_0 stage 1 "layers.0.mlp.up" [#mili_plan.arena<read 0 + 512>, #mili_plan.weight_ref<@w0>, #mili_plan.arena<write 512 + 128>] bytes 160 flops 2048
+    // CHECK-NEXT: mili_plan.launch @linear_0 stage 0 "layers.0.mlp.up" [#mili_plan.arena<read 0 + 512>, #mili_plan.weight_ref<@w0>, #mili_plan.arena<write 512 + 128>, #mili_plan.arena<readwrite 768 + 256>]
+    mili_plan.launch @linear_0 stage 0 "layers.0.mlp.up" [#mili_plan.arena<read 0 + 512>, #mili_plan.weight_ref<@w0>, #mili_plan.arena<write 512 + 128>, #mili_plan.arena<readwrite 768 + 256>]
+    mili_plan.launch @linear_0 stage 1 "layers.0.mlp.up" [#mili_plan.arena<read 0 + 512>, #mili_plan.weight_ref<@w0>, #mili_plan.arena<write 512 + 128>] work <per = tokens, bytes_fixed = 160, flops_row = 2048>
     // Neither the batch nor its token ids are arguments, and the state is updated in place.
-    // CHECK: mili_plan.launch @append_0 stage 0 "layers.0.attn.append" [#mili_plan.state_ref<readwrite @layers.0.kv>, #mili_plan.arena<read 0 + 64>] bytes 160 flops 2048
-    mili_plan.launch @append_0 stage 0 "layers.0.attn.append" [#mili_plan.state_ref<readwrite @layers.0.kv>, #mili_plan.arena<read 0 + 64>] bytes 160 flops 2048
+    // CHECK: mili_plan.launch @append_0 stage 0 "layers.0.attn.append" [#mili_plan.state_ref<readwrite @layers.0.kv>, #mili_plan.arena<read 0 + 64>] work <per = tokens, bytes_key = 32, flops_pair = 24, visible_base = 16, visible_every = 4>
+    mili_plan.launch @append_0 stage 0 "layers.0.attn.append" [#mili_plan.state_ref<readwrite @layers.0.kv>, #mili_plan.arena<read 0 + 64>] work <per = tokens, bytes_key = 32, flops_pair = 24, visible_base = 16, visible_every = 4>
   }
 
   // Scratch, then counters, after what the body says; either may be missing.
@@ -55,10 +55,10 @@ module @tiny attributes {mili_plan.memory = {weights = 4096 : i64}} {
   // CHECK: mili_plan.bucket @decode_4 <tokens = 4, sequences = 1, logit_rows = 1> arena 2048 lower_bound 1024 naive 2048 logits 512 sampled 768 attributes {function = "forward"} {
   mili_plan.bucket @decode_4 <tokens = 4, sequences = 1, logit_rows = 1> arena 2048 lower_bound 1024 naive 2048 logits 512 sampled 768
       attributes {function = "forward"} {
-    // CHECK-NEXT: mili_plan.launch @logits_0 stage 0 "head" [#mili_plan.arena<read 0 + 512>, #mili_plan.weight_ref<@w1>, #mili_plan.arena<write 512 + 32>, #mili_plan.counters<512>] bytes 1024 flops 512
-    mili_plan.launch @logits_0 stage 0 "head" [#mili_plan.arena<read 0 + 512>, #mili_plan.weight_ref<@w1>, #mili_plan.arena<write 512 + 32>, #mili_plan.counters<512>] bytes 1024 flops 512
+    // CHECK-NEXT: mili_plan.launch @logits_0 stage 0 "head" [#mili_plan.arena<read 0 + 512>, #mili_plan.weight_ref<@w1>, #mili_plan.arena<write 512 + 32>, #mili_plan.counters<512>] work <per = logit_rows, bytes_fixed = 1024, bytes_row = 160, flops_row = 512>
+    mili_plan.launch @logits_0 stage 0 "head" [#mili_plan.arena<read 0 + 512>, #mili_plan.weight_ref<@w1>, #mili_plan.arena<write 512 + 32>, #mili_plan.counters<512>] work <per = logit_rows, bytes_fixed = 1024, bytes_row = 160, flops_row = 512>
     // The tokens that are sampled are an argument like any other result.
-    // CHECK-NEXT: mili_plan.launch @sample_0 stage 0 "sample" [#mili_plan.arena<read 512 + 32>, #mili_plan.arena<write 768 + 4>, #mili_plan.arena<readwrite 1024 + 16>, #mili_plan.counters<4>] bytes 36 flops 8
-    mili_plan.launch @sample_0 stage 0 "sample" [#mili_plan.arena<read 512 + 32>, #mili_plan.arena<write 768 + 4>, #mili_plan.arena<readwrite 1024 + 16>, #mili_plan.counters<4>] bytes 36 flops 8
+    // CHECK-NEXT: mili_plan.launch @sample_0 stage 0 "sample" [#mili_plan.arena<read 512 + 32>, #mili_plan.arena<write 768 + 4>, #mili_plan.arena<readwrite 1024 + 16>, #mili_plan.counters<4>] work <per = logit_rows, bytes_row = 36, flops_row = 8>
+    mili_plan.launch @sample_0 stage 0 "sample" [#mili_plan.arena<read 512 + 32>, #mili_plan.arena<write 768 + 4>, #mili_plan.arena<readwrite 1024 + 16>, #mili_plan.counters<4>] work <per = logit_rows, bytes_row = 36, flops_row = 8>
   }
 }

@@ -18,15 +18,15 @@ module attributes {mili.context = 64 : i64, mili.requests = 2 : i64} {
   // CHECK-NOT: mili_plan.kernel
 
   // CHECK: mili_plan.bucket @forward_t4 <tokens = 4, sequences = 2, logit_rows = 2> arena [[#ARENA:]] lower_bound [[#]] naive [[#]] logits [[#LOGITS:]] sampled [[#SAMPLED:]] attributes {function = "forward"} {
-  // CHECK-NEXT: mili_plan.launch @embedding_t4 {{.*}} [#mili_plan.weight_ref<@w0>, #mili_plan.arena<write [[#X:]] + 1024>] bytes
+  // CHECK-NEXT: mili_plan.launch @embedding_t4 {{.*}} [#mili_plan.weight_ref<@w0>, #mili_plan.arena<write [[#X:]] + 1024>] work
   // Counters without scratch follow the results; the result took over its operand's buffer.
-  // CHECK-NEXT: mili_plan.launch @scale_t4 stage 0 "a" [#mili_plan.arena<read [[#X]] + 1024>, #mili_plan.arena<write [[#X]] + 1024>, #mili_plan.counters<8>] bytes
-  // CHECK-NEXT: mili_plan.launch @scale_t4_2 stage 0 "b" [#mili_plan.arena<read [[#X]] + 1024>, #mili_plan.arena<write [[#X]] + 1024>] bytes
+  // CHECK-NEXT: mili_plan.launch @scale_t4 stage 0 "a" [#mili_plan.arena<read [[#X]] + 1024>, #mili_plan.arena<write [[#X]] + 1024>, #mili_plan.counters<8>] work
+  // CHECK-NEXT: mili_plan.launch @scale_t4_2 stage 0 "b" [#mili_plan.arena<read [[#X]] + 1024>, #mili_plan.arena<write [[#X]] + 1024>] work
   // Every stage of a group gets the scratch and the counters.
-  // CHECK-NEXT: mili_plan.launch @logits_t4 stage 0 "head" [#mili_plan.arena<read [[#X]] + 1024>, #mili_plan.weight_ref<@w1>, #mili_plan.arena<write [[#LOGITS]] + 256>, #mili_plan.arena<readwrite [[#]] + 100>, #mili_plan.counters<520>] bytes 0
-  // CHECK-NEXT: mili_plan.launch @logits_t4 stage 1 "head" [#mili_plan.arena<read [[#X]] + 1024>, #mili_plan.weight_ref<@w1>, #mili_plan.arena<write [[#LOGITS]] + 256>, #mili_plan.arena<readwrite [[#]] + 100>, #mili_plan.counters<520>] bytes
+  // CHECK-NEXT: mili_plan.launch @logits_t4 stage 0 "head" [#mili_plan.arena<read [[#X]] + 1024>, #mili_plan.weight_ref<@w1>, #mili_plan.arena<write [[#LOGITS]] + 256>, #mili_plan.arena<readwrite [[#]] + 100>, #mili_plan.counters<520>]{{$}}
+  // CHECK-NEXT: mili_plan.launch @logits_t4 stage 1 "head" [#mili_plan.arena<read [[#X]] + 1024>, #mili_plan.weight_ref<@w1>, #mili_plan.arena<write [[#LOGITS]] + 256>, #mili_plan.arena<readwrite [[#]] + 100>, #mili_plan.counters<520>] work <per = logit_rows, bytes_fixed = 8192, bytes_row = 384, flops_row = 4096>
   // A token is 4 bytes for each wanted row.
-  // CHECK-NEXT: mili_plan.launch @sample_t4 stage 0 "sample" [#mili_plan.arena<read [[#LOGITS]] + 256>, #mili_plan.arena<write [[#SAMPLED]] + 8>, #mili_plan.arena<readwrite [[#]] + 16>, #mili_plan.counters<8>] bytes 264 flops 64
+  // CHECK-NEXT: mili_plan.launch @sample_t4 stage 0 "sample" [#mili_plan.arena<read [[#LOGITS]] + 256>, #mili_plan.arena<write [[#SAMPLED]] + 8>, #mili_plan.arena<readwrite [[#]] + 16>, #mili_plan.counters<8>] work <per = logit_rows, bytes_row = 132, flops_row = 32>
   // CHECK-NEXT: }
 
   // A slice for each: x, a, b of 1024; logits, scratch, tokens, scratch of at most 256.

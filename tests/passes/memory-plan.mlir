@@ -40,17 +40,17 @@ module attributes {mili.context = 128 : i64, mili.requests = 2 : i64} {
   // CHECK-NOT: mili_plan.kernel
 
   // The residual stream stays where it is: read and written in one place. Both stages get the same arguments; the work is
-  // the last one's. Token ids and batch are no arguments; states are updated in place.
+  // the last one's. Of an embedding's table a row is read for each token, and a head works on the wanted rows. Token ids and batch are no arguments; states are updated in place.
   // CHECK: mili_plan.bucket @forward_t2 <tokens = 2, sequences = 1, logit_rows = 1> arena 2048 lower_bound 2048 naive 4608 logits [[LOGITS:[0-9]+]] attributes {function = "forward"} {
-  // CHECK-NEXT: mili_plan.launch @embedding_t2 stage 0 "embed" [#mili_plan.weight_ref<@w0>, #mili_plan.arena<write [[X:[0-9]+]] + 512>] bytes 1024 flops 0
-  // CHECK-NEXT: mili_plan.launch @linear_add_t2 stage 0 "layers.0.a" [#mili_plan.arena<read [[X]] + 512>, #mili_plan.weight_ref<@w1>, #mili_plan.arena<read [[X]] + 512>, #mili_plan.arena<write [[X1:[0-9]+]] + 512>, #mili_plan.arena<readwrite {{[0-9]+}} + 1000>] bytes 0 flops 0
-  // CHECK-NEXT: mili_plan.launch @linear_add_t2 stage 1 "layers.0.a" {{.*}} bytes {{[1-9][0-9]*}} flops 16512
+  // CHECK-NEXT: mili_plan.launch @embedding_t2 stage 0 "embed" [#mili_plan.weight_ref<@w0>, #mili_plan.arena<write [[X:[0-9]+]] + 512>] work <per = tokens, bytes_row = 512>{{$}}
+  // CHECK-NEXT: mili_plan.launch @linear_add_t2 stage 0 "layers.0.a" [#mili_plan.arena<read [[X]] + 512>, #mili_plan.weight_ref<@w1>, #mili_plan.arena<read [[X]] + 512>, #mili_plan.arena<write [[X1:[0-9]+]] + 512>, #mili_plan.arena<readwrite {{[0-9]+}} + 1000>]{{$}}
+  // CHECK-NEXT: mili_plan.launch @linear_add_t2 stage 1 "layers.0.a" {{.*}} work <per = tokens, bytes_fixed = 16384, bytes_row = 768, flops_row = 8256>{{$}}
   // CHECK-NEXT: mili_plan.launch @linear_t2 stage 0 "layers.0.b" [#mili_plan.arena<read [[X1]] + 512>, #mili_plan.weight_ref<@w2>, #mili_plan.arena<write [[Y:[0-9]+]] + 512>]
   // CHECK-NEXT: mili_plan.launch @linear_add_t2 stage 0 "layers.1.a" [#mili_plan.arena<read [[Y]] + 512>, #mili_plan.weight_ref<@w3>, #mili_plan.arena<read [[X1]] + 512>, #mili_plan.arena<write [[X1]] + 512>, #mili_plan.arena<readwrite {{[0-9]+}} + 1000>]
   // CHECK-NEXT: mili_plan.launch @linear_add_t2 stage 1 "layers.1.a"
   // CHECK-NEXT: mili_plan.launch @linear_t2_2 stage 0 "k" [#mili_plan.arena<read [[X1]] + 512>, #mili_plan.weight_ref<@w4>, #mili_plan.arena<write [[K:[0-9]+]] + 128>]
   // CHECK-NEXT: mili_plan.launch @kv_append_t2 stage 0 "append" [#mili_plan.state_ref<readwrite @kv>, #mili_plan.arena<read [[K]] + 128>]
-  // CHECK-NEXT: mili_plan.launch @logits_t2 stage 0 "head" [#mili_plan.arena<read [[X1]] + 512>, #mili_plan.weight_ref<@w5>, #mili_plan.arena<write [[LOGITS]] + 128>]
+  // CHECK-NEXT: mili_plan.launch @logits_t2 stage 0 "head" [#mili_plan.arena<read [[X1]] + 512>, #mili_plan.weight_ref<@w5>, #mili_plan.arena<write [[LOGITS]] + 128>] work <per = logit_rows, bytes_fixed = 8192, bytes_row = 384, flops_row = 4096>
   // CHECK-NEXT: }
   func.func @forward_t2(%tokens: tensor<?xi32>, %batch: !mili.batch) -> tensor<?x32xf32>
       attributes {mili.bucket = #mili.bucket<tokens = 2, sequences = 1, logit_rows = 1>, mili.function = "forward"} {

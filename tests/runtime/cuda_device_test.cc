@@ -5,6 +5,7 @@
 
 #include <gmock/gmock.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <unistd.h>
 
@@ -124,6 +125,19 @@ TEST_F(CudaDevice, AKernelWithAMistake) {
   EXPECT_THAT(status.message(), HasSubstr("nothing"));
 }
 
+// On the emulated GPU alone, which can be one of those that are too old (MILI_EMULATED_ARCH).
+TEST(CudaDeviceOld, SaysWhatWasFoundAndWhatHelps) {
+  const char *arch = std::getenv("MILI_EMULATED_ARCH");
+  if (!arch || std::atoi(arch) >= 8)
+    GTEST_SKIP() << "no GPU of compute capability 7.5 or before is emulated";
+  Status status = create_cuda_device(uncached()).status();
+  EXPECT_EQ(status.code(), StatusCode::kUnavailable);
+  EXPECT_THAT(status.message(), HasSubstr(std::string("compute capability ") + arch));
+  EXPECT_THAT(status.message(), HasSubstr("need 8.0 or later"));
+  EXPECT_THAT(status.message(), HasSubstr("--device"));
+  EXPECT_THAT(status.message(), HasSubstr("--target cpu"));
+}
+
 // What a machine without a GPU says; runs everywhere.
 TEST(CudaDeviceRefusals, SaysWhatWasFoundAndWhatHelps) {
   if (absence().empty())
@@ -133,6 +147,8 @@ TEST(CudaDeviceRefusals, SaysWhatWasFoundAndWhatHelps) {
     GTEST_SKIP() << "this machine has a GPU, but no NVRTC";
   EXPECT_EQ(device.status().code(), StatusCode::kUnavailable);
   EXPECT_THAT(device.status().message(), HasSubstr("driver"));
+  EXPECT_THAT(device.status().message(), testing::AnyOf(HasSubstr("--target cpu"), HasSubstr("CUDA_VISIBLE_DEVICES"),
+                                                        HasSubstr("CUDA 12.0 or later")));
 }
 
 }  // namespace

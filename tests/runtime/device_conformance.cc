@@ -52,6 +52,11 @@ TEST_P(DeviceConformance, TooMuchMemorySaysWhatAndHowMuch) {
   EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
   EXPECT_NE(status.message().find("a test's pool"), std::string::npos);
   EXPECT_NE(status.message().find("1.00 EiB"), std::string::npos);
+  // What is there, and what would help.
+  EXPECT_NE(status.message().find(" free"), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("--requests"), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("--context"), std::string::npos) << status.message();
+  EXPECT_EQ(status.message().find("--device") != std::string::npos, GetParam().cuda) << status.message();
 }
 
 TEST_P(DeviceConformance, CopiesAndClears) {

@@ -12,6 +12,7 @@
 
 #include <functional>
 #include <memory>
+#include <ostream>
 #include <string>
 
 namespace mili {
@@ -21,6 +22,9 @@ struct DeviceUnderTest {
   std::function<std::unique_ptr<Device>()> make;  // null: the device is not there
   bool cuda = false;
   std::string absent = {};  // why make() gives nothing
+
+  // What GoogleTest and CTest call it.
+  friend void PrintTo(const DeviceUnderTest &device, std::ostream *out) { *out << device.name; }
 };
 
 class DeviceConformance : public testing::TestWithParam<DeviceUnderTest> {

@@ -194,6 +194,11 @@ TEST_F(PlanTest, FlippedBitsOfMetaNeverCrash) {
   EXPECT_GT(refused, static_cast<int>(copy.size()));
 }
 
+// Work with these figures and no others.
+plan::Work work(int per, uint64_t bytes_fixed, uint64_t bytes_key, uint64_t base, uint64_t every) {
+  return plan::Work(static_cast<plan::RowCount>(per), bytes_fixed, 0, bytes_key, 0, 0, base, every);
+}
+
 TEST_F(PlanTest, ContradictoryMeta) {
   const struct {
     const char *name;
@@ -250,6 +255,13 @@ TEST_F(PlanTest, ContradictoryMeta) {
       {"rows per tile", [](ToyPlan &t) { t.buckets[1].launches[0].rows_per_tile = 0; }, "0 rows per tile"},
       {"no tiles", [](ToyPlan &t) { t.buckets[1].launches[0].tiles_fixed = 0; }, "0 tiles"},
       {"tiles overflow", [](ToyPlan &t) { t.buckets[1].launches[0].tiles_fixed = 1ull << 62; }, "tiles"},
+      {"work per", [](ToyPlan &t) { t.buckets[1].launches[0].work = work(9, 1, 0, 0, 0); }, "row count 9"},
+      {"work sees nothing", [](ToyPlan &t) { t.buckets[1].launches[0].work = work(1, 0, 8, 0, 0); }, "8 bytes a key"},
+      {"work sees no keys", [](ToyPlan &t) { t.buckets[1].launches[0].work = work(1, 1, 0, 64, 0); },
+       "64 and one of 0"},
+      {"work's bytes", [](ToyPlan &t) { t.buckets[1].launches[0].work = work(1, ~0ull, 0, 0, 0); }, "out of range"},
+      {"work's keys", [](ToyPlan &t) { t.buckets[1].launches[0].work = work(1, 0, 1ull << 60, 0, 1); }, "out of range"},
+      {"work's base", [](ToyPlan &t) { t.buckets[1].launches[0].work = work(1, 0, 1, ~0ull, 1); }, "out of range"},
       {"weights figure", [](ToyPlan &t) { ++t.memory.weights; }, "memory.weights"},
       {"kv figure", [](ToyPlan &t) { --t.memory.kv; }, "memory.kv"},
       {"tables figure", [](ToyPlan &t) { t.memory.tables = 0; }, "memory.tables"},

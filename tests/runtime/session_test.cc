@@ -361,6 +361,92 @@ TEST_P(SessionTest, GenerateStopsForEachReason) {
   EXPECT_EQ(full.tokens.size(), 6u);
 }
 
+// Prompts in chunks beside sessions that generate, under a budget: each session's logits are those that it has alone.
+TEST_P(SessionTest, StepsUnderABudgetGiveWhatEachGivesAlone) {
+  struct Live {
+    std::unique_ptr<Session> session;
+    std::vector<int32_t> pending;
+    int generated = 0;
+  };
+  for (int64_t budget : {1, 2, 5, 16, 1000}) {
+    std::vector<Live> live(3);
+    for (int i = 0; i < 3; ++i)
+      live[static_cast<size_t>(i)] = {make(), some_tokens(3 + 20 * i, i)};
+    bool mixed = false;
+    auto busy = [](const Live &one) { return !one.pending.empty(); };
+    for (int steps = 0; std::any_of(live.begin(), live.end(), busy); ++steps) {
+      ASSERT_LT(steps, 200);
+      std::vector<SessionStep> pending;
+      for (Live &one : live)
+        pending.push_back({one.session.get(), one.pending, LogitRows::kLast});
+      auto items = pool->take_step(pending, budget);
+      ASSERT_TRUE(items.ok());
+      ASSERT_FALSE(items->empty());
+      size_t tokens = 0, generating = 0;
+      for (const SessionStep &item : *items) {
+        tokens += item.tokens.size();
+        generating += item.session->length() > 0 && item.tokens.size() == 1 && item.logits == LogitRows::kLast;
+      }
+      EXPECT_LE(tokens, static_cast<size_t>(std::min<int64_t>(budget, 16)));
+      mixed |= generating > 0 && tokens > items->size();
+      // As much as fits: there is work left only where the budget or the bucket is full.
+      size_t left = 0;
+      for (const Live &one : live)
+        left += one.pending.size();
+      EXPECT_EQ(tokens, std::min<size_t>(left, static_cast<size_t>(std::min<int64_t>(budget, 16))));
+      ASSERT_TRUE(pool->step(*items).ok());
+      for (const SessionStep &item : *items) {
+        Live &one = *std::find_if(live.begin(), live.end(), [&](Live &l) { return l.session.get() == item.session; });
+        one.pending.erase(one.pending.begin(), one.pending.begin() + static_cast<ptrdiff_t>(item.tokens.size()));
+        EXPECT_EQ(item.session->logits().empty(), !one.pending.empty());
+        if (!one.pending.empty())
+          continue;
+        expect_last(*one.session);
+        if (++one.generated < 8) {
+          auto sampler = Sampler::create(toy::kVocab, {});
+          one.pending.push_back(one.session->sample(*sampler)->token);
+        }
+      }
+    }
+    EXPECT_TRUE(mixed || budget != 5);
+    for (const Live &one : live)
+      EXPECT_EQ(one.generated, 8);
+  }
+}
+
+// Bounds of buckets: sequences, rows, and all rows of a session.
+TEST_P(SessionTest, StepsUnderABudgetFitABucket) {
+  auto a = make(), b = make();
+  const std::vector<int32_t> tokens = some_tokens(40, 1);
+  auto take = [&](std::vector<SessionStep> pending, int64_t budget) { return *pool->take_step(pending, budget); };
+  // Every row of up to 4 wanted rows.
+  auto all = take({{a.get(), tokens, LogitRows::kAll}}, 100);
+  ASSERT_EQ(all.size(), 1u);
+  EXPECT_EQ(all[0].tokens.size(), 4u);
+  EXPECT_EQ(all[0].logits, LogitRows::kAll);
+  // One that generates comes first, wherever it stands; the rows it leaves bound the others.
+  auto both = take({{a.get(), tokens, LogitRows::kAll}, {b.get(), std::span(tokens).first(1), LogitRows::kLast}}, 100);
+  ASSERT_EQ(both.size(), 2u);
+  EXPECT_EQ(both[0].session, b.get());
+  EXPECT_EQ(both[1].tokens.size(), 3u);
+  // No row is left for a last token: it waits.
+  auto full = take(
+      {{a.get(), std::span(tokens).first(4), LogitRows::kAll}, {b.get(), std::span(tokens).first(6), LogitRows::kLast}},
+      100);
+  ASSERT_EQ(full.size(), 2u);
+  EXPECT_EQ(full[1].tokens.size(), 5u);
+  EXPECT_EQ(full[1].logits, LogitRows::kNone);
+  EXPECT_TRUE(pool->step(full).ok());
+  // A chunk that asks for nothing stays so.
+  auto none = take({{a.get(), tokens, LogitRows::kNone}}, 7);
+  ASSERT_EQ(none.size(), 1u);
+  EXPECT_EQ(none[0].tokens.size(), 7u);
+  EXPECT_EQ(none[0].logits, LogitRows::kNone);
+  EXPECT_TRUE(take({}, 5).empty());
+  EXPECT_TRUE(take({{a.get(), {}, LogitRows::kLast}}, 5).empty());
+  EXPECT_EQ(pool->take_step({}, 0).status().code(), StatusCode::kInvalidArgument);
+}
+
 TEST_P(SessionTest, ProfileNamesEveryLaunch) {
   auto a = make();
   engine->set_profiling(true);
@@ -370,6 +456,28 @@ TEST_P(SessionTest, ProfileNamesEveryLaunch) {
   EXPECT_EQ(rows[0].kernel, "toy_embed");
   EXPECT_EQ(rows[0].calls, 1u);
   EXPECT_GT(rows[2].seconds, 0);
+  // What the steps held, not the buckets' bounds: 16 tokens, then 4 after them, of which the last one is wanted.
+  EXPECT_EQ(rows[0].bucket, "t4");
+  EXPECT_EQ(rows[0].work.bytes(), 0);
+  EXPECT_EQ(rows[1].work.activation_bytes, 4 * 2 * toy::kWidth * 4);
+  EXPECT_EQ(rows[2].work.state_bytes, 64 * 20);
+  EXPECT_EQ(rows[2].work.flops, 10 * (17 + 18 + 19 + 20));
+  EXPECT_EQ(rows[3].work.flops, 2 * toy::kVocab * toy::kWidth);
+  EXPECT_EQ(rows[6].work.state_bytes, 64 * 16);
+  EXPECT_EQ(rows[6].work.flops, 10 * 16 * 17 / 2);
+  EXPECT_EQ(rows[7].work.bytes(), 0);  // no row was wanted
+  // Steps add up, each at its own position.
+  ASSERT_TRUE(a->append(some_tokens(1, 1)).ok());
+  ASSERT_TRUE(a->append(some_tokens(1, 2)).ok());
+  rows = engine->profile();
+  ASSERT_EQ(rows.size(), 12u);
+  EXPECT_EQ(rows[2].bucket, "t1");
+  EXPECT_EQ(rows[2].calls, 2u);
+  EXPECT_EQ(rows[2].work.state_bytes, 64 * (21 + 22));
+  // The same beforehand; a step that no bucket takes has none.
+  const SequenceExtent next{22, 1}, much{0, 17};
+  EXPECT_EQ(engine->expected_work({{&next, 1}, 1})->state_bytes, 64 * 23);
+  EXPECT_EQ(engine->expected_work({{&much, 1}, 0}).status().code(), StatusCode::kInvalidArgument);
   engine->set_profiling(false);
   EXPECT_TRUE(engine->profile().empty());
 }

@@ -37,6 +37,11 @@ ToyPlan toy_plan(bool windowed) {
   const plan::Arg weight(plan::ArgKind::Weight, plan::Access::Read, 0, 0, table_bytes);
   const plan::Arg append(plan::ArgKind::State, plan::Access::ReadWrite, used, 0, page * pages);
   const plan::Arg state(plan::ArgKind::State, plan::Access::Read, used, 0, page * pages);
+  // Attention counts 64 bytes a key and 10 operations a pair; the head reads the embedding's table.
+  const plan::Work append_work(plan::RowCount::Tokens, 0, 2 * kWidth * sizeof(float), 0, kWidth, 0, 0, 0);
+  const plan::Work attend_work(plan::RowCount::Tokens, 0, 0, 64, 0, 10, toy.window, windowed ? 0 : 1);
+  const plan::Work logits_work(plan::RowCount::LogitRows, table_bytes, kVocab * sizeof(float), 0, 2 * kVocab * kWidth,
+                               0, 0, 0);
   const uint32_t bounds[][3] = {{1, 1, 1}, {4, 3, 4}, {16, 3, 4}};
   for (auto [tokens, sequences, rows] : bounds) {
     const uint64_t activation = (tokens * kWidth * sizeof(float) + 255) / 256 * 256;
@@ -51,18 +56,20 @@ ToyPlan toy_plan(bool windowed) {
          2 * activation + logits,
          2 * activation,
          {{0, {weight, arena(plan::Access::Write, 0, activation)}, 1, plan::RowCount::Tokens, 1},
-          {1, {arena(plan::Access::Read, 0, activation), append}, 1, plan::RowCount::Tokens, 1},
+          {1, {arena(plan::Access::Read, 0, activation), append}, 1, plan::RowCount::Tokens, 1, append_work},
           {2,
            {arena(plan::Access::Read, 0, activation), state, arena(plan::Access::Write, activation, activation)},
            1,
            plan::RowCount::Tokens,
-           1},
+           1,
+           attend_work},
           {3,
            {arena(plan::Access::Read, activation, activation), weight,
             arena(plan::Access::Write, 2 * activation, logits)},
            1,
            plan::RowCount::LogitRows,
-           1}}});
+           1,
+           logits_work}}});
   }
   toy.variants = {{"baseline", {}, 0}, {"imaginary", {"no_such_feature"}, 0}};
   MemoryInputs inputs{toy.requests, toy.context, table_bytes, {}, {}, {0, 0, 100, 0}};
@@ -112,8 +119,9 @@ std::vector<std::byte> ToyPlan::meta() const {
   for (const ToyBucket &bucket : buckets) {
     std::vector<flatbuffers::Offset<plan::Launch>> launches;
     for (const ToyLaunch &l : bucket.launches)
-      launches.push_back(
-          plan::CreateLaunchDirect(b, "layers.0", l.kernel, &l.args, l.tiles_fixed, l.per, l.rows_per_tile));
+      launches.push_back(plan::CreateLaunchDirect(b, "layers.0", l.kernel, &l.args, l.tiles_fixed, l.per,
+                                                  l.rows_per_tile, nullptr,
+                                                  l.work.per() == plan::RowCount::One ? nullptr : &l.work));
     std::string name(1, 't');
     name += std::to_string(bucket.tokens);
     bucket_records.push_back(plan::CreateBucketDirect(b, name.c_str(), bucket.tokens, bucket.sequences,

@@ -31,6 +31,7 @@ struct ToyLaunch {
   uint64_t tiles_fixed;
   plan::RowCount per;
   uint32_t rows_per_tile;
+  plan::Work work = {};  // none where it is per One
 };
 struct ToyBucket {
   uint32_t tokens, sequences, logit_rows;
@@ -78,8 +79,8 @@ struct ToyPlan {
 // The same shape with the device suite's kernels as CUDA source; no model runs on it.
 ToyPlan toy_cuda_plan();
 
-// A valid plan. Buckets (tokens, sequences, rows): (1,1,1), (4,3,4), (16,3,4). With `windowed` the model attends to
-// kToyWindow tokens; its state is the second then, after one without a window.
+// A valid plan. Buckets (tokens, sequences, rows): (1,1,1), (4,3,4), (16,3,4). Each launch but the first says its work.
+// With `windowed` the model attends to kToyWindow tokens; its state is the second then, after one without a window.
 ToyPlan toy_plan(bool windowed = false);
 
 // A path in the test's own temporary folder.

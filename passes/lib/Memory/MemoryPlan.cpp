@@ -116,7 +116,7 @@ struct MemoryPlan : impl::MemoryPlanBase<MemoryPlan> {
   LogicalResult emitMemory(ArrayRef<BucketPlan> plans);
   size_t findKernel(GroupOp group, ArrayAttr layouts, BucketPlan &plan, size_t begin);
   ArrayAttr layoutsOf(GroupOp group);
-  void estimate(GroupOp group, const RowCounts &rows, int64_t &bytes, int64_t &flops);
+  plan::WorkAttr estimate(GroupOp group, const RowCounts &rows);
 
   void runOnOperation() override {
     SmallVector<BucketPlan> plans;
@@ -204,24 +204,25 @@ LogicalResult MemoryPlan::analyze(BucketPlan &plan) {
         return group.emitError("mili-memory-plan: cannot bound the size of a result of type ") << result.getType();
       // A bucket without wanted rows runs its head on none; its slices still need an address.
       int64_t bytes = std::max<int64_t>(rows.getBytes(result), type.getElementTypeBitWidth() / 8);
-      bool inPlace = reuse && llvm::any_of(findOverwritable(result), [&](BlockArgument argument) {
-        Value operand = group.getInputs()[argument.getArgNumber()];
-        auto it = plan.bufferOf.find(operand);
-        if (it == plan.bufferOf.end() || operand.getType() != result.getType() ||
-            llvm::count(group.getInputs(), operand) != 1)
-          return false;
-        // Dies here, and no other result of this group took it already.
-        size_t index = it->second;
-        ArenaBuffer &buffer = plan.buffers[index];
-        if (buffer.last != position || buffer.size != bytes || llvm::any_of(group.getResults(), [&](Value other) {
-              auto taken = plan.bufferOf.find(other);
-              return taken != plan.bufferOf.end() && taken->second == index;
-            }))
-          return false;
-        buffer.last = lastUse(result);
-        plan.bufferOf[result] = index;
-        return true;
-      });
+      bool inPlace =
+          reuse && llvm::any_of(findOverwritable(result), [&](BlockArgument argument) {
+            Value operand = group.getInputs()[argument.getArgNumber()];
+            auto it = plan.bufferOf.find(operand);
+            if (it == plan.bufferOf.end() || operand.getType() != result.getType() ||
+                llvm::count(group.getInputs(), operand) != 1)
+              return false;
+            // Dies here, and no other result of this group took it already.
+            size_t index = it->second;
+            ArenaBuffer &buffer = plan.buffers[index];
+            if (buffer.last != position || buffer.size != bytes || llvm::any_of(group.getResults(), [&](Value other) {
+                  auto taken = plan.bufferOf.find(other);
+                  return taken != plan.bufferOf.end() && taken->second == index;
+                }))
+              return false;
+            buffer.last = lastUse(result);
+            plan.bufferOf[result] = index;
+            return true;
+          });
       if (inPlace) {
         ++numInPlace;
         continue;
@@ -307,30 +308,31 @@ size_t MemoryPlan::findKernel(GroupOp group, ArrayAttr layouts, BucketPlan &plan
   return kernels.size() - 1;
 }
 
-/// Traffic and operations of a group at the bound: activations in and out once, weights and state by `CostedOp`.
-void MemoryPlan::estimate(GroupOp group, const RowCounts &rows, int64_t &bytes, int64_t &flops) {
-  bytes = flops = 0;
+/// Expected work of a group: activations in and out once for each row, the rest by `CostedOp`.
+plan::WorkAttr MemoryPlan::estimate(GroupOp group, const RowCounts &rows) {
+  StepWork work;
+  // What a group reads in the rows that nobody wants, it need not read.
+  bool wanted = llvm::any_of(group.getResults(), [&](Value result) { return rows.isWanted(result); });
   for (Value value : llvm::concat<Value>(group.getInputs(), group.getResults()))
     if (RowCounts::isActivation(value) && !comesWithBatch(value))
-      bytes += rows.getBytes(value);
-  for (Operation &op : group.getBody().front()) {
-    auto costed = dyn_cast<CostedOp>(op);
-    if (!costed)
-      continue;
-    Value like;
-    for (Value value : llvm::concat<Value>(op.getResults(), op.getOperands()))
-      if (!like && RowCounts::isActivation(value))
-        like = value;
-    int64_t count = like ? rows.getRows(like) : 1;
-    flops += static_cast<int64_t>(costed.getFlops(count, std::max<int64_t>(1, contextTokens / 2)));
-    bytes += static_cast<int64_t>(costed.getFixedBytes(count, std::max<int64_t>(1, contextTokens / 2)));
-  }
+      work.rowBytes += RowCounts::getRowBytes(value);
   // Weights that the plan stores in another format than the model's are read as they are stored.
-  for (Value input : group.getInputs())
-    if (auto weight = input.getDefiningOp<WeightOp>())
-      if (auto packed = weight->getAttrOfType<IntegerAttr>("packed_bytes"))
-        if (!isa<EmbeddingOp>(group.getHeroOp()))
-          bytes += packed.getInt() - static_cast<int64_t>(getStorageBytes(cast<ShapedType>(weight.getType())));
+  auto storedBytes = [&](Value value) -> uint64_t {
+    if (auto dequant = value.getDefiningOp<DequantOp>())
+      value = dequant.getStorage();
+    if (auto argument = dyn_cast<BlockArgument>(value))
+      if (auto weight = group.getInputs()[argument.getArgNumber()].getDefiningOp<WeightOp>())
+        if (auto packed = weight->getAttrOfType<IntegerAttr>("packed_bytes"))
+          return packed.getInt();
+    return getWeightBytes(value);
+  };
+  for (Operation &op : group.getBody().front())
+    if (auto costed = dyn_cast<CostedOp>(op))
+      work += costed.getWork(storedBytes);
+  auto figure = [](uint64_t value) { return static_cast<int64_t>(value); };
+  return plan::WorkAttr::get(&getContext(), wanted ? RowCount::logit_rows : RowCount::tokens, figure(work.fixedBytes),
+                             figure(work.rowBytes), figure(work.keyBytes), figure(work.rowFlops),
+                             figure(work.pairFlops), work.visible.base, work.visible.every);
 }
 
 LogicalResult MemoryPlan::emitMemory(ArrayRef<BucketPlan> plans) {
@@ -441,7 +443,7 @@ LogicalResult MemoryPlan::emit(SmallVector<BucketPlan> &plans) {
   struct Launch {
     GroupOp group;
     size_t kernel;
-    int64_t bytes, flops;
+    plan::WorkAttr work;
   };
   SmallVector<SmallVector<Launch>> launches;
   SmallVector<BucketAttr> kernelBuckets;
@@ -450,9 +452,7 @@ LogicalResult MemoryPlan::emit(SmallVector<BucketPlan> &plans) {
     size_t begin = kernels.size();
     launches.emplace_back();
     for (GroupOp group : plan.groups) {
-      Launch launch{group, findKernel(group, layoutsOf(group), plan, begin), 0, 0};
-      estimate(group, rows, launch.bytes, launch.flops);
-      launches.back().push_back(launch);
+      launches.back().push_back({group, findKernel(group, layoutsOf(group), plan, begin), estimate(group, rows)});
     }
     kernelBuckets.resize(kernels.size(), plan.bucket);
   }
@@ -518,7 +518,7 @@ LogicalResult MemoryPlan::emit(SmallVector<BucketPlan> &plans) {
       for (size_t stage = 0; stage < stages; ++stage) {
         bool last = stage + 1 == stages;
         plan::LaunchOp::create(inner, group.getLoc(), kernels[launch.kernel].name, stage, group.getName(),
-                               builder.getArrayAttr(args), last ? launch.bytes : 0, last ? launch.flops : 0);
+                               builder.getArrayAttr(args), last ? launch.work : plan::WorkAttr());
       }
     }
     if (report == "table") {

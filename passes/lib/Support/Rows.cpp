@@ -31,8 +31,16 @@ bool RowCounts::isActivation(Value value) {
   return type && !type.hasStaticShape();
 }
 
+int64_t RowCounts::getRowBytes(Value activation) {
+  auto type = cast<RankedTensorType>(activation.getType());
+  int64_t elements = 1;
+  for (int64_t size : type.getShape())
+    elements *= ShapedType::isDynamic(size) ? 1 : size;
+  return (elements * type.getElementTypeBitWidth() + 7) / 8;
+}
+
 int64_t RowCounts::getRows(Value value) const {
-  return wanted.contains(value) ? bucket.getLogitRows() : bucket.getTokens();
+  return isWanted(value) ? bucket.getLogitRows() : bucket.getTokens();
 }
 
 int64_t RowCounts::getBytes(Value value) const {

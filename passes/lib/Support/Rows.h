@@ -16,6 +16,10 @@ public:
 
   /// Whether a value is an activation: a tensor with one row per token or wanted row. Weights have static shapes.
   static bool isActivation(Value value);
+  /// Whether an activation has one row per wanted row.
+  bool isWanted(Value value) const { return wanted.contains(value); }
+  /// Bytes of one row of an activation.
+  static int64_t getRowBytes(Value activation);
   /// Bound of the rows of an activation; for other values the bucket's tokens.
   int64_t getRows(Value value) const;
   /// Bytes of an activation at the bound, of any other tensor as it is stored, 0 for states and the batch.

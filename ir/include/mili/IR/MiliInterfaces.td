@@ -50,19 +50,21 @@ def FusibleOpInterface : OpInterface<"FusibleOp"> {
 def CostedOpInterface : OpInterface<"CostedOp"> {
   let cppNamespace = "::mlir::mili";
   let description = [{
-    Work of one step, for cost decisions, `--explain` and the plan. `rows` is the number of rows (tokens, or wanted rows
-    for the head), `context` the mean tokens of context per sequence.
+    Work of a step, for cost decisions, `--explain` and the plan. It is linear in what the step holds (`StepWork`): its
+    rows (tokens, or wanted rows for the head), the keys that it must read, the pairs of a query and a key.
   }];
   let methods = [
-    InterfaceMethod<"Floating-point operations. No default.",
-      "uint64_t", "getFlops", (ins "int64_t":$rows, "int64_t":$context)>,
     InterfaceMethod<[{
-        Bytes that must be read of weights and state, excluding activations (default 0). A weight counts as it is
-        stored, blocks for a dequantized one (so `mili.dequant` itself counts nothing). State counts once per sequence:
-        the function's bucket says how many there are; without one each row is taken for a sequence of its own.
+        The op's coefficients: floating-point operations, and bytes that must be read of weights and state. Activations
+        are left out, and whatever else is 0. `storedBytes` says how many bytes a weight takes where it is stored, blocks
+        for a dequantized one (so `mili.dequant` itself counts nothing). No default.
       }],
-      "uint64_t", "getFixedBytes", (ins "int64_t":$rows, "int64_t":$context), "", "return 0;">
+      "::mlir::mili::StepWork", "getWork", (ins "::mlir::mili::StoredBytes":$storedBytes)>
   ];
+  let extraClassDeclaration = [{
+    /// Floating-point operations of `rows` rows, each at the end of `context` tokens.
+    uint64_t getFlops(int64_t rows, int64_t context);
+  }];
 }
 
 #endif

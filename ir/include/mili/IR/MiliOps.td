@@ -24,9 +24,7 @@ defvar Mili_NamedResult = DeclareOpInterfaceMethods<OpAsmOpInterface, ["getAsmRe
 // element-wise hero that fuses with nothing).
 class Mili_ComputeOp<string mnemonic, list<string> fusion, list<Trait> traits = []>
     : Mili_Op<mnemonic, !listconcat([Pure, DeclareOpInterfaceMethods<FusibleOpInterface, fusion>], traits)>;
-// Costs of ops that read weights or state, and of those that read activations alone.
-defvar Mili_ReadsFixed = DeclareOpInterfaceMethods<CostedOpInterface, ["getFixedBytes"]>;
-defvar Mili_ReadsActivations = DeclareOpInterfaceMethods<CostedOpInterface>;
+defvar Mili_Costed = DeclareOpInterfaceMethods<CostedOpInterface>;
 
 //===- State -----------------------------------------------------------------===//
 
@@ -72,7 +70,7 @@ def Mili_StateSetOp : Mili_Op<"state_set", [MemoryEffects<[MemWrite]>,
 }
 
 def Mili_KvAppendOp : Mili_ComputeOp<"kv_append", ["getHeroPriority", "isPrologueFor", "isEpilogueFor", "getEpilogueGranularity"],
-    [Mili_ReadsActivations, AllTypesMatch<["kv", "result"]>, Mili_NamedResult]> {
+    [Mili_Costed, AllTypesMatch<["kv", "result"]>, Mili_NamedResult]> {
   let summary = "Appends the step's keys and values";
   let description = [{
     key `[T][heads * k]`, value `[T][heads * v]`, both of the state's element type unless that is narrower than 16 bits.
@@ -110,7 +108,7 @@ def Mili_WeightOp : Mili_Op<"weight", [Pure, Mili_NamedResult]> {
   let hasVerifier = 1;
 }
 
-def Mili_DequantOp : Mili_ComputeOp<"dequant", ["getHeroPriority", "isPrologueFor"], [Mili_ReadsActivations]> {
+def Mili_DequantOp : Mili_ComputeOp<"dequant", ["getHeroPriority", "isPrologueFor"], [Mili_Costed]> {
   let summary = "An ordinary tensor from block-quantized storage; fuses into its consumer";
   let description = [{
     storage `[out][in]` of `!mili.block`, result the same shape of floats. It feeds the weight of `mili.linear` or
@@ -122,7 +120,7 @@ def Mili_DequantOp : Mili_ComputeOp<"dequant", ["getHeroPriority", "isPrologueFo
   let hasVerifier = 1;
 }
 
-def Mili_EmbeddingOp : Mili_ComputeOp<"embedding", ["getHeroPriority"], [Mili_ReadsFixed]> {
+def Mili_EmbeddingOp : Mili_ComputeOp<"embedding", ["getHeroPriority"], [Mili_Costed]> {
   let summary = "Rows of the table by token id";
   let description = [{
     tokens `[T]` i32, table `[vocab][features]`, result `[T][features]`.
@@ -139,7 +137,7 @@ def Mili_EmbeddingOp : Mili_ComputeOp<"embedding", ["getHeroPriority"], [Mili_Re
 
 //===- Products --------------------------------------------------------------===//
 
-def Mili_LinearOp : Mili_ComputeOp<"linear", ["getHeroPriority"], [Mili_ReadsFixed]> {
+def Mili_LinearOp : Mili_ComputeOp<"linear", ["getHeroPriority"], [Mili_Costed]> {
   let summary = "y = x * w^T (+ bias), accumulated in f32";
   let description = [{
     input `[T][in]`, weight `[out][in]`, bias `[out]`, result `[T][out]`.
@@ -158,7 +156,7 @@ def Mili_LinearOp : Mili_ComputeOp<"linear", ["getHeroPriority"], [Mili_ReadsFix
   let hasVerifier = 1;
 }
 
-def Mili_LogitsOp : Mili_ComputeOp<"logits", ["getHeroPriority"], [Mili_ReadsFixed]> {
+def Mili_LogitsOp : Mili_ComputeOp<"logits", ["getHeroPriority"], [Mili_Costed]> {
   let summary = "The head, on the rows of the batch that want logits";
   let description = [{
     input `[T][in]`, weight `[vocab][in]`, result f32 `[R][vocab]`: row r is token `logit_tokens[r]` of the batch.
@@ -173,7 +171,7 @@ def Mili_LogitsOp : Mili_ComputeOp<"logits", ["getHeroPriority"], [Mili_ReadsFix
   let hasVerifier = 1;
 }
 
-def Mili_SampleOp : Mili_ComputeOp<"sample", ["getHeroPriority"], [Mili_ReadsActivations]> {
+def Mili_SampleOp : Mili_ComputeOp<"sample", ["getHeroPriority"], [Mili_Costed]> {
   let summary = "The next token of each wanted row, by the batch's sampling parameters";
   let description = [{
     logits f32 `[R][vocab]`, result i32 `[R]`: the arg-max where the row's sequence has temperature 0, else a draw from
@@ -193,7 +191,7 @@ def Mili_SampleOp : Mili_ComputeOp<"sample", ["getHeroPriority"], [Mili_ReadsAct
 //===- Attention -------------------------------------------------------------===//
 
 def Mili_RopeOp : Mili_ComputeOp<"rope", ["getHeroPriority", "isPrologueFor", "isEpilogueFor", "getEpilogueGranularity"],
-    [Mili_ReadsActivations, AllTypesMatch<["input", "result"]>]> {
+    [Mili_Costed, AllTypesMatch<["input", "result"]>]> {
   let summary = "Rotates each head by its token's position";
   let description = [{
     input `[T][heads * width]`; the first 2 * |frequencies| elements of each head rotate, the rest pass through.
@@ -210,7 +208,7 @@ def Mili_RopeOp : Mili_ComputeOp<"rope", ["getHeroPriority", "isPrologueFor", "i
   let hasVerifier = 1;
 }
 
-def Mili_AttentionOp : Mili_ComputeOp<"attention", ["getHeroPriority"], [Mili_ReadsFixed]> {
+def Mili_AttentionOp : Mili_ComputeOp<"attention", ["getHeroPriority"], [Mili_Costed]> {
   let summary = "Softmax attention of the step's queries over paged state";
   let description = [{
     query `[T][heads * k]`, result `[T][heads * v]`. `heads` is a multiple of the state's KV heads; query head h reads KV
@@ -235,7 +233,7 @@ def Mili_AttentionOp : Mili_ComputeOp<"attention", ["getHeroPriority"], [Mili_Re
 
 def Mili_RmsNormOp : Mili_ComputeOp<"rms_norm",
     ["getHeroPriority", "isPrologueFor", "isEpilogueFor", "getEpilogueGranularity"],
-    [Mili_ReadsFixed, AllTypesMatch<["input", "result"]>]> {
+    [Mili_Costed, AllTypesMatch<["input", "result"]>]> {
   let summary = "x / sqrt(mean(x^2) + eps) * g over each segment of a row";
   let description = [{
     input `[T][n * d]`, weight `[d]`: each of the n segments of d features is normalized on its own, so the same op is the
@@ -252,7 +250,7 @@ def Mili_RmsNormOp : Mili_ComputeOp<"rms_norm",
 }
 
 def Mili_AddOp : Mili_ComputeOp<"add", ["isPrologueFor", "isEpilogueFor"],
-    [Mili_ReadsActivations, Commutative, SameOperandsAndResultType, AllTypesMatch<["lhs", "rhs", "result"]>]> {
+    [Mili_Costed, Commutative, SameOperandsAndResultType, AllTypesMatch<["lhs", "rhs", "result"]>]> {
   let summary = "Element-wise sum";
   let description = [{
     ```mlir
@@ -265,7 +263,7 @@ def Mili_AddOp : Mili_ComputeOp<"add", ["isPrologueFor", "isEpilogueFor"],
 }
 
 def Mili_ScaleOp : Mili_ComputeOp<"scale", ["isPrologueFor", "isEpilogueFor"],
-    [Mili_ReadsActivations, SameOperandsAndResultType, AllTypesMatch<["input", "result"]>]> {
+    [Mili_Costed, SameOperandsAndResultType, AllTypesMatch<["input", "result"]>]> {
   let summary = "Multiplies every element by a constant";
   let description = [{
     A factor of 1 folds away; a scale of a scale that has no other use becomes one.
@@ -282,7 +280,7 @@ def Mili_ScaleOp : Mili_ComputeOp<"scale", ["isPrologueFor", "isEpilogueFor"],
 }
 
 def Mili_ActivationOp : Mili_ComputeOp<"activation", ["isPrologueFor", "isEpilogueFor"],
-    [Mili_ReadsActivations, SameOperandsAndResultType, AllTypesMatch<["input", "result"]>]> {
+    [Mili_Costed, SameOperandsAndResultType, AllTypesMatch<["input", "result"]>]> {
   let summary = "A scalar activation on every element";
   let description = [{
     silu: x / (1 + exp(-x)); gelu: x * Phi(x); gelu_tanh: its tanh approximation (arXiv 1606.08415); relu: max(x, 0).
@@ -297,7 +295,7 @@ def Mili_ActivationOp : Mili_ComputeOp<"activation", ["isPrologueFor", "isEpilog
 }
 
 def Mili_GatedOp : Mili_ComputeOp<"gated", ["isPrologueFor", "isEpilogueFor", "getEpilogueGranularity"],
-    [Mili_ReadsActivations, SameOperandsAndResultType, AllTypesMatch<["gate", "up", "result"]>]> {
+    [Mili_Costed, SameOperandsAndResultType, AllTypesMatch<["gate", "up", "result"]>]> {
   let summary = "activation(gate) * up";
   let description = [{
     ```mlir
@@ -309,7 +307,7 @@ def Mili_GatedOp : Mili_ComputeOp<"gated", ["isPrologueFor", "isEpilogueFor", "g
   let assemblyFormat = "$function $gate `,` $up attr-dict `:` type($result)";
 }
 
-def Mili_SplitOp : Mili_ComputeOp<"split", ["getHeroPriority", "isEpilogueFor", "getEpilogueGranularity"], [Mili_ReadsActivations]> {
+def Mili_SplitOp : Mili_ComputeOp<"split", ["getHeroPriority", "isEpilogueFor", "getEpilogueGranularity"], [Mili_Costed]> {
   let summary = "Splits the features of each row";
   let description = [{
     Without `interleave`, results are consecutive ranges of features. With `interleave = n` there are two results of equal

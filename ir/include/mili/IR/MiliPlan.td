@@ -48,6 +48,30 @@ def MiliPlan_CountersAttr : MiliPlan_Attr<"Counters", "counters"> {
   let assemblyFormat = "`<` $size `>`";
 }
 
+def MiliPlan_WorkAttr : MiliPlan_Attr<"Work", "work"> {
+  let summary = "Expected work of a launch, linear in what a step holds";
+  let description = [{
+    bytes = bytes_fixed + bytes_row * rows + bytes_key * keys, operations = flops_row * rows + flops_pair * pairs; both are 0
+    where there are no rows. `rows` are what `per` counts in the step. At the end of n tokens of its sequence a query sees
+    min(n, visible_base + n / visible_every) keys, where 0 for visible_every adds none: 0 and 1 is a causal mask, W and 0 a
+    window of W. `pairs` are the keys that each token sees, summed over the step's tokens. `keys` are positions that must be
+    read, summed over its sequences: those that a sequence's last token sees, and for each token before it one more, at
+    most all. Figures that are 0 are left out.
+
+    ```mlir
+    #mili_plan.work<per = tokens, bytes_fixed = 557056, bytes_row = 256, flops_row = 1769472>
+    #mili_plan.work<per = tokens, bytes_key = 512, flops_pair = 2112, visible_every = 1>
+    ```
+  }];
+  let parameters = (ins EnumParameter<Mili_RowCount>:$per, DefaultValuedParameter<"int64_t", "0">:$bytes_fixed,
+                        DefaultValuedParameter<"int64_t", "0">:$bytes_row, DefaultValuedParameter<"int64_t", "0">:$bytes_key,
+                        DefaultValuedParameter<"int64_t", "0">:$flops_row, DefaultValuedParameter<"int64_t", "0">:$flops_pair,
+                        DefaultValuedParameter<"int64_t", "0">:$visible_base,
+                        DefaultValuedParameter<"int64_t", "0">:$visible_every);
+  let assemblyFormat = "`<` struct(params) `>`";
+  let genVerifyDecl = 1;
+}
+
 def MiliPlan_WeightOp : MiliPlan_Op<"weight", [Symbol]> {
   let summary = "A weight that the plan carries";
   let description = "`mili_plan.weight @w0 \"a.weight\" layout \"panel16\" : tensor<128x128xbf16>`";
@@ -98,15 +122,16 @@ def MiliPlan_LaunchOp : MiliPlan_Op<"launch", [HasParent<"BucketOp">, DeclareOpI
   let summary = "One launch of one stage of a kernel";
   let description = [{
     `name` is the group's name in the model. Arena slices begin at multiples of 256 bytes within the bucket's arena.
-    `bytes` and `flops` are the traffic and work at the bucket's bound.
+    `work` is the expected traffic and work; a launch without it, a stage beside its kernel's main one, counts nothing.
 
     ```mlir
     mili_plan.launch @linear_3 stage 0 "layers.0.mlp.up" [#mili_plan.arena<read 0 + 2304>, #mili_plan.weight_ref<@w4>,
-        #mili_plan.arena<write 2304 + 6144>] bytes 557312 flops 1769472
+        #mili_plan.arena<write 2304 + 6144>] work <per = tokens, bytes_fixed = 548864, bytes_row = 8448, flops_row = 1769472>
     ```
   }];
-  let arguments = (ins FlatSymbolRefAttr:$kernel, I64Attr:$stage, StrAttr:$name, ArrayAttr:$args, I64Attr:$bytes, I64Attr:$flops);
-  let assemblyFormat = "$kernel `stage` $stage $name $args `bytes` $bytes `flops` $flops attr-dict";
+  let arguments = (ins FlatSymbolRefAttr:$kernel, I64Attr:$stage, StrAttr:$name, ArrayAttr:$args,
+                       OptionalAttr<MiliPlan_WorkAttr>:$work);
+  let assemblyFormat = "$kernel `stage` $stage $name $args (`work` $work^)? attr-dict";
   let hasVerifier = 1;
 }
 

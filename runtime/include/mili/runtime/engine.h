@@ -13,6 +13,7 @@
 #include "mili/runtime/device.h"
 #include "mili/runtime/plan.h"
 #include "mili/runtime/status.h"
+#include "mili/runtime/work.h"
 
 #include <cstdint>
 #include <memory>
@@ -82,15 +83,14 @@ struct BucketBounds {
   int64_t logit_rows = 0;
 };
 
-// Time per launch, summed over the steps since profiling began.
+// Time and work of a launch, summed over the steps since profiling began.
 struct LaunchProfile {
   std::string name;    // the group's name in the model
   std::string kernel;  // the symbol
   std::string bucket;
   uint64_t calls = 0;
   double seconds = 0;
-  uint64_t bytes = 0;  // expected per call at the bucket's bound
-  uint64_t flops = 0;
+  ExpectedWork work;  // of what the steps held, by the plan
 };
 
 // Where the seconds of Engine::load went, in the order of the stages.
@@ -129,6 +129,9 @@ public:
   // none.
   StatusOr<uint32_t> pick_bucket(int64_t tokens, int64_t sequences, int64_t logit_rows) const;
 
+  // What a step must move and do in the bucket that it would take, by the plan. Errors as pick_bucket().
+  StatusOr<ExpectedWork> expected_work(const StepExtent &step) const;
+
   // Runs one step. InvalidArgument for a token outside the vocabulary, a position beyond the context, a page that is
   // missing or out of range, or a step larger than every bucket; nothing has changed then.
   StatusOr<StepOutput> step(std::span<const StepSequence> sequences);
@@ -147,7 +150,8 @@ public:
   Status copy_page(size_t table, int32_t to, int32_t from);
   Status clear_page(size_t table, int32_t page);
 
-  // Times every launch of the following steps (which makes them a little slower); false ends it and forgets.
+  // Times every launch of the following steps (which makes them a little slower) and adds up their work; false ends it
+  // and forgets.
   void set_profiling(bool on);
   std::vector<LaunchProfile> profile() const;
   // Device allocations since load() returned: 0.

@@ -66,6 +66,14 @@ public:
   int64_t live_sessions() const;
   int64_t free_pages() const;  // of all page tables
 
+  // The part of `pending` that one step of at most `budget` tokens runs; for prompts in chunks beside sessions that
+  // generate. `pending` has the tokens that each session is still to be given, `logits` for the last of them (kAll: for
+  // each). Sessions with one token come first, then the others, as much of each as there is room for, in the order of
+  // `pending`; a session whose tokens are not all taken gets no logits for these. What is returned fits a bucket, and
+  // its spans are the beginnings of those in `pending`: pass it to step(), then drop what was taken. Empty only where
+  // nothing is pending or no bucket can run any of it. InvalidArgument for a budget below 1.
+  StatusOr<std::vector<SessionStep>> take_step(std::span<const SessionStep> pending, int64_t budget) const;
+
   // One flattened step over distinct sessions. It must fit a bucket; nothing has changed where it fails before it runs.
   // Rows of the output: each item's rows in order. A session that asked for logits can be sampled afterwards.
   StatusOr<StepOutput> step(std::span<const SessionStep> items);
