@@ -93,8 +93,8 @@ private:
 };
 
 /// What `emit` relies on, of a kernel that need not come from selection: `kernelTemplate` matches its body, its stages
-/// are the ones that `plan` makes (names, tensor maps, keys of the config with integers of at least 0; their values are
-/// free), and its weights lie in layouts that the template reads. Emits a located diagnostic where that is not so.
+/// are the ones that `plan` makes (names, tensor maps, keys of the config with integers that are 0 where the
+/// plan's are and above it elsewhere), and its weights lie in layouts that the template reads. Emits a located diagnostic where that is not so.
 LogicalResult verifyKernel(plan::KernelOp kernel, const KernelTemplate &kernelTemplate);
 
 }  // namespace mlir::mili::codegen
