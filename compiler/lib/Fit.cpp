@@ -8,6 +8,7 @@
 #include "mili/Compiler/Fit.h"
 
 #include "mili/Compiler/Pipeline.h"
+#include "mili/Frontends/ModelFile.h"
 
 #include "llvm/ADT/StringRef.h"
 
@@ -37,17 +38,24 @@ StatusOr<uint32_t> largest(uint32_t low, uint32_t high, const std::function<Stat
   return best < low ? 0 : best;
 }
 
-}  // namespace
-
-StatusOr<MemoryFigures> plan_figures(const CompileOptions &options, const CompileHooks &hooks) {
+StatusOr<MemoryFigures> figures_of(const CompileOptions &options, const ModelFile &model, const CompileHooks &hooks) {
   CompileOptions planned = options;
   planned.compile_to = Phase::kPlanMemory;
   planned.output.clear();
   planned.dump_dir.clear();
   planned.cuda_dir.clear();
   planned.explain = ExplainFormat::kNone;
-  MILI_ASSIGN_OR_RETURN(CompileResult result, compile_model(planned, hooks));
-  return *std::move(result.memory);
+  StatusOr<CompileResult> result = compile_model(planned, model, hooks);
+  if (!result.ok())
+    return result.status();
+  return *std::move(result->memory);
+}
+
+}  // namespace
+
+StatusOr<MemoryFigures> plan_figures(const CompileOptions &options, const CompileHooks &hooks) {
+  MILI_ASSIGN_OR_RETURN(std::unique_ptr<ModelFile> model, ModelFile::open(options.model, !options.synthetic_weights));
+  return figures_of(options, *model, hooks);
 }
 
 StatusOr<FitReport> fit(const FitRequest &request, const CompileHooks &hooks) {
@@ -56,7 +64,9 @@ StatusOr<FitReport> fit(const FitRequest &request, const CompileHooks &hooks) {
   const bool cuda = mlir::mili::targetDevice(request.options) == "cuda";
   FitReport report;
   report.reserve = cuda ? kDriverReserve : 0;
-  MILI_ASSIGN_OR_RETURN(report.figures, plan_figures(request.options, hooks));
+  MILI_ASSIGN_OR_RETURN(std::unique_ptr<ModelFile> model,
+                        ModelFile::open(request.options.model, !request.options.synthetic_weights));
+  MILI_ASSIGN_OR_RETURN(report.figures, figures_of(request.options, *model, hooks));
   auto total = [&](const MemoryFigures &figures) { return figures.total(request.workers) + report.reserve; };
   report.total = total(report.figures);
   report.fits = report.total <= request.budget;
@@ -69,7 +79,7 @@ StatusOr<FitReport> fit(const FitRequest &request, const CompileHooks &hooks) {
     CompileOptions options = request.options;
     options.requests = requests;
     options.context = context;
-    StatusOr<MemoryFigures> figures = plan_figures(options, silent);
+    StatusOr<MemoryFigures> figures = figures_of(options, *model, silent);
     // Bounds beyond what can be counted do not fit either.
     if (!figures.ok())
       return requests == report.requests && context == report.context ? StatusOr<bool>(figures.status())
@@ -92,13 +102,13 @@ StatusOr<FitReport> fit(const FitRequest &request, const CompileHooks &hooks) {
   if (!cuda && request.options.activation_dtype != "bf16") {
     CompileOptions options = request.options;
     options.activation_dtype = "bf16";
-    if (StatusOr<MemoryFigures> figures = plan_figures(options, silent); figures.ok())
+    if (StatusOr<MemoryFigures> figures = figures_of(options, *model, silent); figures.ok())
       add("KV cache and activations in bf16", "--activation-dtype bf16", total(*figures));
   }
   if (request.options.prefill_tokens == 0) {
     CompileOptions options = request.options;
     options.prefill_tokens = 128;
-    if (StatusOr<MemoryFigures> figures = plan_figures(options, silent); figures.ok())
+    if (StatusOr<MemoryFigures> figures = figures_of(options, *model, silent); figures.ok())
       add("prompts in steps of 128 tokens", "--prefill-tokens 128", total(*figures));
   }
   // What other formats would take of what the plan has in 16 bits or more.

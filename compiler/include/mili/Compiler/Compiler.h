@@ -19,6 +19,8 @@
 
 namespace mili {
 
+class ModelFile;
+
 // The phases of compilation, in order. This enum is their documentation; `phase_summary` has a line on each.
 enum class Phase {
   kImport,      // model file to the mili dialect
@@ -99,5 +101,7 @@ struct CompileResult {
 
 // Errors carry every diagnostic of the compiler, one a line, each naming the tensor, field or op concerned.
 StatusOr<CompileResult> compile_model(const CompileOptions &options, const CompileHooks &hooks);
+// The same of a model that is open; options.model is its name in messages.
+StatusOr<CompileResult> compile_model(const CompileOptions &options, const ModelFile &model, const CompileHooks &hooks);
 
 }  // namespace mili
