@@ -1,7 +1,7 @@
 // Matrices that a file stores twice: a head saved beside the embeddings that it is tied to, layers that were copied.
 //
-// Different tensors differ almost everywhere, so probes of a few kilobytes tell nearly all of them apart, and only those
-// whose probes agree are read to their ends. Nothing is taken on the strength of a hash.
+// Different tensors differ almost everywhere, so probes of a few kilobytes tell nearly all of them apart, and only
+// those whose probes agree are read to their ends. Nothing is taken on the strength of a hash.
 #include "mili/Frontends/ModelFile.h"
 
 #include "mili/runtime/hash.h"

@@ -103,8 +103,8 @@ LogicalResult MiliDialect::verifyOperationAttribute(Operation *op, NamedAttribut
                            << getFunctionAttrName() << ", " << getContextAttrName() << ", "
                            << getTrainedContextAttrName() << ", " << getRequestsAttrName() << ", " << getVocabAttrName()
                            << ", " << getLayersAttrName() << ", " << getFamilyAttrName() << ", "
-                           << getModelNameAttrName() << ", " << getKernelsAttrName() << ", "
-                           << getDuplicatesAttrName() << ", " << getDeterministicAttrName();
+                           << getModelNameAttrName() << ", " << getKernelsAttrName() << ", " << getDuplicatesAttrName()
+                           << ", " << getDeterministicAttrName();
 }
 
 static int64_t elementBytes(FloatType type) {

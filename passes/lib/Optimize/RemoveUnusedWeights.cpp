@@ -2,9 +2,10 @@
 //
 // Tensors that the model stores twice (`mili.duplicates`) get one name first: that of the copy that the module names
 // first. One walk over each function then keeps the first weight of each (param, type) and redirects the uses of later
-// ones to it (weights are pure and stand in one block, so the first dominates); a second erases those without uses. This
-// runs after projections merge, so only weights that are equal as a whole become one. Weights are erased here rather than left to the canonicalizer so that the plan's contents do not depend on which upstream passes
-// run. States are module symbols: one that no function names has no effect and would only reserve pool memory.
+// ones to it (weights are pure and stand in one block, so the first dominates); a second erases those without uses.
+// This runs after projections merge, so only weights that are equal as a whole become one. Weights are erased here
+// rather than left to the canonicalizer so that the plan's contents do not depend on which upstream passes run. States
+// are module symbols: one that no function names has no effect and would only reserve pool memory.
 //
 //===------------------------------------------------------------------------===//
 #include "mili/Passes/Passes.h"

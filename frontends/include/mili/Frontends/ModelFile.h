@@ -70,9 +70,10 @@ public:
   // memory stays small and a file that shrinks meanwhile is an error, not a crash.
   virtual Status read(const TensorInfo &tensor, uint64_t offset, std::span<std::byte> out) const = 0;
 
-  // Matrices that the model stores more than once: the name of each copy, and the name of the first tensor with the same
-  // bytes, format and shape. Reads a few kilobytes of each matrix, and copies to their ends. Found once, then kept (not
-  // thread-safe). Vectors are left out: they are small, and one that serves two places would cost kernels of their own.
+  // Matrices that the model stores more than once: the name of each copy, and the name of the first tensor with the
+  // same bytes, format and shape. Reads a few kilobytes of each matrix, and copies to their ends. Found once, then kept
+  // (not thread-safe). Vectors are left out: they are small, and one that serves two places would cost kernels of their
+  // own.
   StatusOr<std::map<std::string, std::string>> duplicates() const;
 
   // A finished TOKENIZER section (tokenizer.fbs), chat template included. Not found: the model carries no tokenizer.
