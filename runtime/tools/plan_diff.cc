@@ -74,7 +74,18 @@ Facts memory_facts(const Plan &plan) {
   return facts;
 }
 
-Facts bucket_facts(const plan::Plan &meta, const plan::Bucket &bucket, const PlanRates &rates) {
+PlanRates rates_for(const plan::Plan &meta, const PlanRates &given) {
+  const bool cuda = meta.target()->name()->string_view() == "cuda";
+  return {given.bytes_per_second > 0 ? given.bytes_per_second
+          : cuda                     ? 3350e9
+                                     : 50e9,
+          given.flops_per_second > 0 ? given.flops_per_second
+          : cuda                     ? 800e12
+                                     : 1e12};
+}
+
+Facts bucket_facts(const plan::Plan &meta, const plan::Bucket &bucket, const PlanRates &given) {
+  const PlanRates rates = rates_for(meta, given);
   uint64_t bytes = 0, flops = 0;
   double seconds = 0;
   // Groups that are the same in many layers are one fact; so is a kernel that some of them use.
@@ -82,9 +93,8 @@ Facts bucket_facts(const plan::Plan &meta, const plan::Bucket &bucket, const Pla
   for (const plan::Launch *launch : *bucket.launches()) {
     bytes += launch->bytes();
     flops += launch->flops();
-    if (rates.bytes_per_second > 0 && rates.flops_per_second > 0)
-      seconds += std::max(static_cast<double>(launch->bytes()) / rates.bytes_per_second,
-                          static_cast<double>(launch->flops()) / rates.flops_per_second);
+    seconds += std::max(static_cast<double>(launch->bytes()) / rates.bytes_per_second,
+                        static_cast<double>(launch->flops()) / rates.flops_per_second);
     ++groups[without_layer(launch->name()->str())][meta.kernels()->Get(launch->kernel())->symbol()->str()];
   }
   Facts facts = {{"bounds", fmt::format("{} tokens, {} sequences, {} rows of logits", bucket.tokens(),
@@ -92,9 +102,9 @@ Facts bucket_facts(const plan::Plan &meta, const plan::Bucket &bucket, const Pla
                  {"launches", std::to_string(bucket.launches()->size())},
                  {"arena", bytes_text(bucket.arena_bytes())},
                  {"reads", bytes_text(bytes)},
-                 {"operations", fmt::format("{:.4g}", static_cast<double>(flops))}};
-  if (seconds > 0)
-    facts.push_back({"expected time", fmt::format("{:.4g} ms", 1e3 * seconds)});
+                 {"operations", fmt::format("{:.4g}", static_cast<double>(flops))},
+                 {"expected time", fmt::format("{:.4g} ms at {:.4g} GB/s, {:.4g} TFLOP/s", 1e3 * seconds,
+                                               rates.bytes_per_second / 1e9, rates.flops_per_second / 1e12)}};
   for (const auto &[group, kernels] : groups) {
     std::string text;
     for (const auto &[kernel, count] : kernels)
