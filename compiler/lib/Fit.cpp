@@ -96,8 +96,8 @@ StatusOr<FitReport> fit(const FitRequest &request, const CompileHooks &hooks) {
   if (requests > 0)
     report.most_requests = requests;
 
-  auto add = [&](std::string what, std::string option, uint64_t bytes) {
-    report.changes.push_back({std::move(what), std::move(option), bytes, bytes <= request.budget});
+  auto add = [&](std::string what, std::string option, uint64_t bytes, bool estimate = false) {
+    report.changes.push_back({std::move(what), std::move(option), bytes, bytes <= request.budget, estimate});
   };
   if (!cuda && request.options.activation_dtype != "bf16") {
     CompileOptions options = request.options;
@@ -111,13 +111,32 @@ StatusOr<FitReport> fit(const FitRequest &request, const CompileHooks &hooks) {
     if (StatusOr<MemoryFigures> figures = figures_of(options, *model, silent); figures.ok())
       add("prompts in steps of 128 tokens", "--prefill-tokens 128", total(*figures));
   }
-  // What other formats would take of what the plan has in 16 bits or more.
+  // What other formats would save of what the plan has in 16 bits or more.
   const bool wide_kv = cuda || request.options.activation_dtype == "bf16";
-  add("KV cache in 8 bits", "", report.total - (wide_kv ? report.figures.kv / 2 : report.figures.kv / 4 * 3));
+  const uint64_t kv = wide_kv ? report.figures.kv / 2 : report.figures.kv / 4 * 3;
+  add("KV cache in 8 bits", "", report.total - kv, true);
   if (cuda) {
-    add("weights in 8 bits", "", report.total - report.figures.weights / 2);
-    add("weights in 4 bits", "", report.total - report.figures.weights / 4 * 3);
+    const uint64_t eight = report.figures.weights / 2, four = report.figures.weights / 4 * 3;
+    add("weights in 8 bits", "", report.total - eight, true);
+    add("weights in 4 bits", "", report.total - four, true);
+    add("weights and KV cache in 8 bits", "", report.total - eight - kv, true);
+    add("weights in 4 bits, KV cache in 8", "", report.total - four - kv, true);
+    return report;
   }
+  // CPU plans keep the file's formats, so a file in another one is all that it takes: blocks of 32 weights.
+  uint64_t stored = 0, blocks = 0;
+  for (const TensorInfo &tensor : model->tensors())
+    if (tensor.shape.size() > 1) {
+      stored += tensor.size;
+      blocks += tensor.elements() / 32;
+    }
+  for (auto [format, bytes] : {std::pair{"Q8_0", uint64_t{34}}, std::pair{"Q4_0", uint64_t{18}}})
+    if (blocks * bytes < stored / 20 * 19) {
+      const double left = static_cast<double>(blocks * bytes) / static_cast<double>(stored);
+      const auto saved = static_cast<uint64_t>(static_cast<double>(report.figures.weights) * (1 - left));
+      add(std::string("weights in ") + format, std::string("a GGUF file in ") + format + " as MODEL",
+          report.total - saved, true);
+    }
   return report;
 }
 

@@ -69,9 +69,9 @@ struct CompileOptions {
   std::string cuda_headers;                   // take the device headers from this folder; empty: the compiler's own
   std::optional<uint64_t> synthetic_weights;  // seed: no weights are read, the device makes them (cuda)
   std::vector<std::string> plugins;           // shared libraries to load first (load_plugin)
-  // "POINT:PASSES": passes at a point of the pipeline, "before-PHASE" or "after-PHASE" (import has no before, codegen
-  // no after, pack neither), in MLIR's textual form: "after-fuse:my-pass{x=1}", "before-fuse:func.func(a,b)". Those of
-  // one point run in order, after what plugins added there.
+  // "POINT:PASSES": passes at a point of the pipeline, "before-PHASE" or "after-PHASE", also written "PHASE" (import
+  // has no before, codegen no after, pack neither), in MLIR's textual form: "after-fuse:my-pass{x=1}",
+  // "before-fuse:func.func(a,b)". Those of one point run in order, after what plugins added there.
   std::vector<std::string> pass_at;
 };
 
