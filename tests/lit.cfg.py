@@ -5,6 +5,7 @@
 #   FileCheck, not, split-file   LLVM's
 #   %data        tests/data of the source tree
 #   %golden      the golden models, unpacked
+#   %shapes      config.json of well-known models, for --synthetic-weights
 #   %mili_lib    the built libraries
 #   %sdk         the installed build (%sdk/prefix) and the projects built against it (tests/sdk)
 # Features for REQUIRES: nvrtc.
@@ -30,6 +31,7 @@ for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"):
 
 config.substitutions.append((r"(?<![\w./-])mili-opt(?![\w.-])", "mili-opt --verify-each=true"))
 config.substitutions.append(("%data", os.path.join(config.mili_source_dir, "tests", "data")))
+config.substitutions.append(("%shapes", os.path.join(config.mili_source_dir, "tests", "device", "shapes")))
 config.substitutions.append(("%golden", os.path.join(config.mili_binary_dir, "golden")))
 config.substitutions.append(("%mili_lib", os.path.join(config.mili_binary_dir, "lib")))
 config.substitutions.append(("%sdk", os.path.join(config.mili_binary_dir, "sdk")))

@@ -42,10 +42,12 @@ static LogicalResult verifyStage(plan::KernelOp kernel, StageAttr found, StageAt
   if (DictionaryAttr config = found.getConfig())
     for (NamedAttribute entry : config) {
       auto value = dyn_cast<IntegerAttr>(entry.getValue());
-      if (!value || !value.getType().isInteger(64) || value.getInt() < 0)
+      // Whether there is scratch, or an input gathered before, is not free: it says which arguments the kernel has.
+      const bool some = cast<IntegerAttr>(planned.getConfig().get(entry.getName())).getInt() != 0;
+      if (!value || !value.getType().isInteger(64) || value.getInt() < 0 || (value.getInt() != 0) != some)
         return kernel.emitError("mili-codegen: stage \"")
-               << found.getName() << "\": expected an i64 of at least 0 as " << entry.getName() << ", found "
-               << entry.getValue();
+               << found.getName() << "\": expected " << (some ? "an i64 above 0" : "0 : i64") << " as "
+               << entry.getName() << ", found " << entry.getValue();
     }
   return success();
 }

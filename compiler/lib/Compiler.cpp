@@ -265,23 +265,8 @@ Status addPasses(OpPassManager &pm, mlir::mili::PipelinePoint point, const std::
   return ok_status();
 }
 
-std::string printReport(const mlir::mili::FusionReport &report, ExplainFormat format) {
-  std::string text;
-  llvm::raw_string_ostream os(text);
-  if (format == ExplainFormat::kTable)
-    report.printTable(os);
-  else if (format == ExplainFormat::kJson)
-    report.printJson(os);
-  return text;
-}
-
-}  // namespace
-
-StatusOr<CompileResult> compile_model(const CompileOptions &options, const CompileHooks &hooks) {
-  auto progress = [&](Phase phase) {
-    if (hooks.progress)
-      hooks.progress({phase, 0, 0, {}});
-  };
+/// What can be said without the model: refuses options that do not go together, loads plugins, reads pass_at.
+StatusOr<std::vector<AddedPasses>> prepare(const CompileOptions &options) {
   const bool cuda = mlir::mili::targetDevice(options) == "cuda";
   if (!cuda && options.target != "cpu")
     return invalid_argument("--target " + options.target +
@@ -295,9 +280,51 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
   for (const std::string &plugin : options.plugins)
     MILI_RETURN_IF_ERROR(load_plugin(plugin));
   mlir::mili::registerCompilerPasses();
-  MILI_ASSIGN_OR_RETURN(const std::vector<AddedPasses> added, readAddedPasses(options));
-  progress(Phase::kImport);
+  return readAddedPasses(options);
+}
+
+/// Tells the passes which tensors of the model are copies of others.
+Status nameDuplicates(ModuleOp module, const ModelFile &model) {
+  MILI_ASSIGN_OR_RETURN(const auto duplicates, model.duplicates());
+  if (duplicates.empty())
+    return ok_status();
+  Builder builder(module.getContext());
+  NamedAttrList copies;
+  for (const auto &[copy, first] : duplicates)
+    copies.append(copy, builder.getStringAttr(first));
+  module->setAttr(mlir::mili::MiliDialect::getDuplicatesAttrName(), copies.getDictionary(module.getContext()));
+  return ok_status();
+}
+
+std::string printReport(const mlir::mili::FusionReport &report, ExplainFormat format) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  if (format == ExplainFormat::kTable)
+    report.printTable(os);
+  else if (format == ExplainFormat::kJson)
+    report.printJson(os);
+  return text;
+}
+
+}  // namespace
+
+StatusOr<CompileResult> compile_model(const CompileOptions &options, const CompileHooks &hooks) {
+  MILI_RETURN_IF_ERROR(prepare(options).status());
+  if (hooks.progress)
+    hooks.progress({Phase::kImport, 0, 0, {}});
   MILI_ASSIGN_OR_RETURN(std::unique_ptr<ModelFile> model, ModelFile::open(options.model, !options.synthetic_weights));
+  return compile_model(options, *model, hooks);
+}
+
+StatusOr<CompileResult> compile_model(const CompileOptions &options, const ModelFile &model,
+                                      const CompileHooks &hooks) {
+  auto progress = [&](Phase phase) {
+    if (hooks.progress)
+      hooks.progress({phase, 0, 0, {}});
+  };
+  MILI_ASSIGN_OR_RETURN(const std::vector<AddedPasses> added, prepare(options));
+  const bool cuda = mlir::mili::targetDevice(options) == "cuda";
+  progress(Phase::kImport);
 
   DialectRegistry registry;
   mlir::mili::registerCompilerDialects(registry);
@@ -316,9 +343,11 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
   if (options.synthetic_weights && !cuda)
     return invalid_argument("--synthetic-weights: only target cuda generates weights, found --target " +
                             options.target);
-  OwningOpRef<ModuleOp> module = mlir::mili::importModel(*model, import, &context);
+  OwningOpRef<ModuleOp> module = mlir::mili::importModel(model, import, &context);
   if (!module)
     return diagnostics.failed(options.model, Phase::kImport);
+  if (!options.synthetic_weights)
+    MILI_RETURN_IF_ERROR(nameDuplicates(*module, model));
   (*module)->setAttr(mlir::mili::MiliDialect::getRequestsAttrName(),
                      IntegerAttr::get(IntegerType::get(&context, 64), options.requests));
   if (options.deterministic)
@@ -363,7 +392,7 @@ StatusOr<CompileResult> compile_model(const CompileOptions &options, const Compi
         if (hooks.progress)
           hooks.progress({Phase::kPack, done, total, item});
       };
-      Status status = mlir::mili::codegen::writePlan(*module, target, *model, options.output, packed);
+      Status status = mlir::mili::codegen::writePlan(*module, target, model, options.output, packed);
       if (!status.ok())
         return status.with_context(options.model);
     } else if (!options.dump_dir.empty()) {

@@ -148,8 +148,9 @@ void mlir::mili::buildPhase(OpPassManager &pm, Phase phase, const CompileOptions
     if (targetDevice(options) == "cuda")
       merge.interleave = 8;
     pm.addNestedPass<func::FuncOp>(createMergeProjections(merge, report));
-    pm.addPass(createCSEPass());
     pm.addPass(createRemoveUnusedWeights());
+    // What reads one weight that was two may be one computation.
+    pm.addPass(createCSEPass());
     break;
   }
 

@@ -46,7 +46,8 @@ static std::string pointName(PipelinePoint point) {
       PipelinePoint point{static_cast<Phase>(i), after};
       if ((point.phase == Phase::kImport && !after) || (point.phase == Phase::kCodegen && after))
         continue;
-      if (pointName(point) == text)
+      // A phase alone is its end.
+      if (pointName(point) == text || (after && phase_name(point.phase) == std::string_view(text)))
         return point;
       known += (known.empty() ? "" : ", ") + pointName(point);
     }

@@ -104,6 +104,7 @@ int answer_fit(const mili::FitRequest &request, bool json) {
       out["changes"].push_back({{"what", change.what},
                                 {"option", change.option},
                                 {"available", !change.option.empty()},
+                                {"estimate", change.estimate},
                                 {"total", change.total},
                                 {"fits", change.fits}});
     fmt::print("{}\n", out.dump(2));
@@ -139,7 +140,9 @@ int answer_fit(const mili::FitRequest &request, bool json) {
   for (const mili::FitChange &change : answer->changes)
     fmt::print("  {:<34} {:>16}  {:>9}  {}{}\n", change.what, change.total, mili::format_bytes(change.total),
                change.fits ? "fits" : "does not fit",
-               change.option.empty() ? "; an estimate, MILI cannot do it yet" : ": " + change.option);
+               change.option.empty() ? "; an estimate, MILI cannot do it yet"
+               : change.estimate     ? "; an estimate: " + change.option
+                                     : ": " + change.option);
   return answer->fits ? 0 : kDoesNotFit;
 }
 
@@ -183,9 +186,11 @@ int main(int argc, char **argv) {
                  "leave out fusions of these kinds (names: see --explain)")
       ->delimiter(',')
       ->type_name("KIND,...");
-  app.add_option("--attention", options.attention_patterns,
-                 "attend by this pattern instead of the model's own: causal, window=N, strided=N, local=N+random=K, "
-                 "bigbird, each with @LAYERS for some layers (window=4096@0-15); may be repeated")
+  app.add_option(
+         "--attention", options.attention_patterns,
+         "attend by this pattern instead of the model's own: causal, window=N, strided=N, local[=N]+random[=K], "
+         "bigbird[=K] (K random blocks), also with +global=N, +seed=N; N in tokens, 4k is 4096; @LAYERS for "
+         "some layers (window=4096@0-15:20); may be repeated, the last one for a layer holds")
       ->type_name("PATTERN");
   app.add_option("--kernel", options.kernels,
                  "where the target has several kernels for a stage, take this one (prefill=mma); may be repeated")
@@ -202,8 +207,8 @@ int main(int argc, char **argv) {
       ->expected(1)
       ->take_all();
   app.add_option("--pass-at", options.pass_at,
-                 "run passes at a point of the pipeline, before-PHASE or after-PHASE: after-fuse:my-pass{x=1} (may be "
-                 "given more than once)")
+                 "run passes at a point of the pipeline, before-PHASE or after-PHASE (or PHASE for that): "
+                 "after-fuse:my-pass{x=1} (may be given more than once)")
       ->type_name("POINT:PASSES")
       ->expected(1)
       ->take_all();

@@ -87,14 +87,24 @@ LogicalResult MiliDialect::verifyOperationAttribute(Operation *op, NamedAttribut
       return refuse("a dictionary of strings");
     return success();
   }
+  if (name == getDuplicatesAttrName()) {
+    // A copy of a copy would say nothing of the first.
+    auto copies = dyn_cast<DictionaryAttr>(value);
+    if (!copies || llvm::any_of(copies, [&](NamedAttribute copy) {
+          auto first = dyn_cast<StringAttr>(copy.getValue());
+          return !first || copies.contains(first);
+        }))
+      return refuse("a dictionary of names that are no keys of it");
+    return success();
+  }
   if (name == getDeterministicAttrName())
     return isa<UnitAttr>(value) ? success() : refuse("a unit attribute");
   return op->emitOpError() << "has an unknown attribute " << name << "; expected one of " << getBucketAttrName() << ", "
                            << getFunctionAttrName() << ", " << getContextAttrName() << ", "
                            << getTrainedContextAttrName() << ", " << getRequestsAttrName() << ", " << getVocabAttrName()
                            << ", " << getLayersAttrName() << ", " << getFamilyAttrName() << ", "
-                           << getModelNameAttrName() << ", " << getKernelsAttrName() << ", "
-                           << getDeterministicAttrName();
+                           << getModelNameAttrName() << ", " << getKernelsAttrName() << ", " << getDuplicatesAttrName()
+                           << ", " << getDeterministicAttrName();
 }
 
 static int64_t elementBytes(FloatType type) {

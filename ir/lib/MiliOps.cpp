@@ -1,4 +1,5 @@
 //===- MiliOps.cpp - verifiers, folds, result names -------------------------===//
+#include "BodyAssembly.h"
 #include "ParamAssembly.h"
 
 #include "mlir/IR/Builders.h"

@@ -1,6 +1,7 @@
 //===- MiliPlan.cpp - the mili_plan dialect ---------------------------------===//
 #include "mili/IR/MiliPlan.h"
 
+#include "BodyAssembly.h"
 #include "ParamAssembly.h"
 
 #include "mlir/IR/Builders.h"

@@ -75,7 +75,18 @@ Facts memory_facts(const Plan &plan) {
   return facts;
 }
 
-Facts bucket_facts(const plan::Plan &meta, const plan::Bucket &bucket, const PlanRates &rates) {
+PlanRates rates_for(const plan::Plan &meta, const PlanRates &given) {
+  const bool cuda = meta.target()->name()->string_view() == "cuda";
+  return {given.bytes_per_second > 0 ? given.bytes_per_second
+          : cuda                     ? 3350e9
+                                     : 50e9,
+          given.flops_per_second > 0 ? given.flops_per_second
+          : cuda                     ? 800e12
+                                     : 1e12};
+}
+
+Facts bucket_facts(const plan::Plan &meta, const plan::Bucket &bucket, const PlanRates &given) {
+  const PlanRates rates = rates_for(meta, given);
   const std::vector<SequenceExtent> extents = extents_at_bounds(bucket, meta.context());
   const StepExtent step{extents, bucket.logit_rows()};
   ExpectedWork sum;
@@ -85,8 +96,7 @@ Facts bucket_facts(const plan::Plan &meta, const plan::Bucket &bucket, const Pla
   for (const plan::Launch *launch : *bucket.launches()) {
     const ExpectedWork work = expected_work(*launch, step);
     sum += work;
-    if (rates.bytes_per_second > 0 && rates.flops_per_second > 0)
-      seconds += std::max(work.bytes() / rates.bytes_per_second, work.flops / rates.flops_per_second);
+    seconds += std::max(work.bytes() / rates.bytes_per_second, work.flops / rates.flops_per_second);
     ++groups[without_layer(launch->name()->str())][meta.kernels()->Get(launch->kernel())->symbol()->str()];
   }
   Facts facts = {{"bounds", fmt::format("{} tokens, {} sequences, {} rows of logits", bucket.tokens(),
@@ -94,9 +104,9 @@ Facts bucket_facts(const plan::Plan &meta, const plan::Bucket &bucket, const Pla
                  {"launches", std::to_string(bucket.launches()->size())},
                  {"arena", bytes_text(bucket.arena_bytes())},
                  {"moves", bytes_text(static_cast<uint64_t>(sum.bytes()))},
-                 {"operations", fmt::format("{:.4g}", sum.flops)}};
-  if (seconds > 0)
-    facts.push_back({"expected time", fmt::format("{:.4g} ms", 1e3 * seconds)});
+                 {"operations", fmt::format("{:.4g}", sum.flops)},
+                 {"expected time", fmt::format("{:.4g} ms at {:.4g} GB/s, {:.4g} TFLOP/s", 1e3 * seconds,
+                                               rates.bytes_per_second / 1e9, rates.flops_per_second / 1e12)}};
   for (const auto &[group, kernels] : groups) {
     std::string text;
     for (const auto &[kernel, count] : kernels)

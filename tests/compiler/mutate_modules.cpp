@@ -4,14 +4,15 @@
 //
 // Seeds of mutation are the inputs of the lit tests (tests/ir, tests/passes, tests/codegen; as written and in MLIR's
 // generic form, in which attributes and types reach the verifiers past the parsers), and every phase of a few golden
-// models. A mutant comes from (--seed, its number) alone. It is parsed, printed and parsed again, and goes through every
-// registered `mili-` pass with its defaults and with random options, upstream's passes that ask our ops, and the phases
-// of the compiler for each target, the codegen's emission of kernels included.
+// models. A mutant comes from (--seed, its number) alone. It is parsed, printed and parsed again, and goes through
+// every registered `mili-` pass with its defaults and with random options, upstream's passes that ask our ops, and the
+// phases of the compiler for each target, the codegen's emission of kernels included.
 //
-// Faults, each reported with the pass and kept in --keep: a crash or failed assertion, more than 20 s of processor time,
-// more than 4 GiB of memory (not under a sanitizer, which brings limits of its own), a failure without a diagnostic, an
-// error that names no place, a valid module that does not parse again as printed. Work is done by children, so that a
-// crash ends one of them. --file runs one module instead, without mutation. Exit status 1 when there was a fault.
+// Faults, each reported with the pass and kept in --keep: a crash or failed assertion, more than 20 s of processor
+// time, more than 4 GiB of memory (not under a sanitizer, which brings limits of its own), a failure without a
+// diagnostic, an error that names no place, a valid module that does not parse again as printed. Work is done by
+// children, so that a crash ends one of them. --file runs one module instead, without mutation. Exit status 1 when
+// there was a fault.
 #include "mili/Codegen/CpuObject.h"
 #include "mili/Codegen/CudaProgram.h"
 #include "mili/Compiler/Pipeline.h"
@@ -53,28 +54,97 @@ namespace {
 
 constexpr int kCpuSeconds = 20;
 constexpr rlim_t kMemoryBytes = rlim_t{4} << 30;
-constexpr const char *kNumbers[] = {"0",          "1",          "-1",         "2",  "5", "8", "24", "40", "96",
-                                    "3",          "16",         "64",         "127",
-                                    "65536",      "2147483647", "2147483648", "-2147483648",
-                                    "4294967296", "1099511627776", "4611686018427387904",
-                                    "9223372036854775807", "9223372036854775808", "-9223372036854775808",
-                                    "18446744073709551616", "99999999999999999999999999"};
-constexpr const char *kTypes[] = {"f32", "bf16", "f16", "f64", "f8E4M3FN", "i1", "i8", "i32", "i64", "index", "none",
-                                  "tensor<*xf32>", "tensor<f32>", "tensor<?xf32>", "tensor<?x?xf32>", "tensor<4x8xf32>",
-                                  "tensor<?x0xf32>", "tensor<0x32xf32>", "tensor<?x8x4xf32>", "tensor<?xi32>",
-                                  "tensor<8x32x!mili.block<q6_k>>", "tensor<4xindex>", "memref<4xf32>", "vector<4xf32>",
-                                  "!mili.batch", "!mili.kv<heads = 1, k = 8, v = 8, f32>", "!mili.recurrent<4x8xf32>",
-                                  "!mili.block<q4_0>", "() -> ()", "tuple<i32, f32>", "complex<f32>"};
-constexpr const char *kAttributes[] = {"unit", "true", "0 : i64", "-1 : i64", "9223372036854775807 : i64", "3 : i8",
-                                       "1.5 : f32", "0x7FC00000 : f32", "0x7F800000 : f32", "-1.0 : f32", "\"\"",
-                                       "\"cpu\"", "\"mili.linear\"", "[]", "[1, \"a\"]", "{}", "{a = 1}", "@forward",
-                                       "@a::@b", "f32", "#mili.causal", "#mili.window<4>", "dense<1> : tensor<2xi32>",
-                                       "array<i64: 1, 2>", "array<f32>", "affine_map<(d0) -> (d0)>",
+constexpr const char *kNumbers[] = {"0",
+                                    "1",
+                                    "-1",
+                                    "2",
+                                    "5",
+                                    "8",
+                                    "24",
+                                    "40",
+                                    "96",
+                                    "3",
+                                    "16",
+                                    "64",
+                                    "127",
+                                    "65536",
+                                    "2147483647",
+                                    "2147483648",
+                                    "-2147483648",
+                                    "4294967296",
+                                    "1099511627776",
+                                    "4611686018427387904",
+                                    "9223372036854775807",
+                                    "9223372036854775808",
+                                    "-9223372036854775808",
+                                    "18446744073709551616",
+                                    "99999999999999999999999999"};
+constexpr const char *kTypes[] = {"f32",
+                                  "bf16",
+                                  "f16",
+                                  "f64",
+                                  "f8E4M3FN",
+                                  "i1",
+                                  "i8",
+                                  "i32",
+                                  "i64",
+                                  "index",
+                                  "none",
+                                  "tensor<*xf32>",
+                                  "tensor<f32>",
+                                  "tensor<?xf32>",
+                                  "tensor<?x?xf32>",
+                                  "tensor<4x8xf32>",
+                                  "tensor<?x0xf32>",
+                                  "tensor<0x32xf32>",
+                                  "tensor<?x8x4xf32>",
+                                  "tensor<?xi32>",
+                                  "tensor<8x32x!mili.block<q6_k>>",
+                                  "tensor<4xindex>",
+                                  "memref<4xf32>",
+                                  "vector<4xf32>",
+                                  "!mili.batch",
+                                  "!mili.kv<heads = 1, k = 8, v = 8, f32>",
+                                  "!mili.recurrent<4x8xf32>",
+                                  "!mili.block<q4_0>",
+                                  "() -> ()",
+                                  "tuple<i32, f32>",
+                                  "complex<f32>"};
+constexpr const char *kAttributes[] = {"unit",
+                                       "true",
+                                       "0 : i64",
+                                       "-1 : i64",
+                                       "9223372036854775807 : i64",
+                                       "3 : i8",
+                                       "1.5 : f32",
+                                       "0x7FC00000 : f32",
+                                       "0x7F800000 : f32",
+                                       "-1.0 : f32",
+                                       "\"\"",
+                                       "\"cpu\"",
+                                       "\"mili.linear\"",
+                                       "[]",
+                                       "[1, \"a\"]",
+                                       "{}",
+                                       "{a = 1}",
+                                       "@forward",
+                                       "@a::@b",
+                                       "f32",
+                                       "#mili.causal",
+                                       "#mili.window<4>",
+                                       "dense<1> : tensor<2xi32>",
+                                       "array<i64: 1, 2>",
+                                       "array<f32>",
+                                       "affine_map<(d0) -> (d0)>",
                                        "#mili.bucket<tokens = 1, sequences = 1, logit_rows = 0>",
                                        "#mili.bucket<tokens = 4611686018427387904, sequences = 1, logit_rows = 1>",
-                                       "#mili.piece<\"a\">", "#mili.param<\"a\">", "#mili.activation<relu>",
-                                       "#mili.stage<\"s\", tiles = 1 per one by 1>", "#mili_plan.counters<1>",
-                                       "#mili_plan.arena<read 0 + 256>", "#mili_plan.weight_ref<@w0>"};
+                                       "#mili.piece<\"a\">",
+                                       "#mili.param<\"a\">",
+                                       "#mili.activation<relu>",
+                                       "#mili.stage<\"s\", tiles = 1 per one by 1>",
+                                       "#mili_plan.counters<1>",
+                                       "#mili_plan.arena<read 0 + 256>",
+                                       "#mili_plan.weight_ref<@w0>"};
 
 //===- Mutation --------------------------------------------------------------===//
 
@@ -113,8 +183,8 @@ std::vector<Span> tokenize(StringRef text) {
   return tokens;
 }
 
-/// Numbers: integers and the sizes of shapes, not the digits of names. Left out are `%0#1` and `%0:2`: upstream's parser
-/// takes memory for as many results as such a number says.
+/// Numbers: integers and the sizes of shapes, not the digits of names. Left out are `%0#1` and `%0:2`: upstream's
+/// parser takes memory for as many results as such a number says.
 std::vector<Span> findNumbers(StringRef text) {
   std::vector<Span> numbers;
   for (size_t i = 0; i < text.size();) {
@@ -193,8 +263,8 @@ private:
       return text.substr(0, what.begin) + with + text.substr(what.end);
     std::string result;
     for (size_t i = 0; i < text.size();) {
-      bool word = isWord(old.front()) && i > 0 && (isWord(text[i - 1]) || StringRef("#:").contains(text[i - 1])) && text[i - 1] != 'x' &&
-                  text[i - 1] != '.';
+      bool word = isWord(old.front()) && i > 0 && (isWord(text[i - 1]) || StringRef("#:").contains(text[i - 1])) &&
+                  text[i - 1] != 'x' && text[i - 1] != '.';
       bool longer = isWord(old.back()) && i + old.size() < text.size() && llvm::isDigit(old.back()) &&
                     llvm::isDigit(text[i + old.size()]);
       if (!word && !longer && text.compare(i, old.size(), old) == 0) {
@@ -274,8 +344,9 @@ private:
       if (braces.empty())
         break;
       size_t at = pick(braces, random);
-      constexpr const char *kNames[] = {"mili.bucket", "mili.requests", "mili.context", "mili.function", "packed_bytes",
-                                        "layout", "mili.deterministic", "kernel", "stages", "hero", "sym_name", "eps"};
+      constexpr const char *kNames[] = {"mili.bucket",  "mili.requests", "mili.context",       "mili.function",
+                                        "packed_bytes", "layout",        "mili.deterministic", "kernel",
+                                        "stages",       "hero",          "sym_name",           "eps"};
       return text.substr(0, at) + pick(kNames, random) + " = " + pick(kAttributes, random) +
              (random() % 2 ? ", " : " ") + text.substr(at);
     }
@@ -467,9 +538,15 @@ public:
         return;
       progress->passed += succeeded(step(pipeline, [&] { return pm.run(*copy); }));
     };
-    constexpr const char *kUpstream[] = {
-        "canonicalize", "cse", "sccp", "symbol-dce", "remove-dead-values", "loop-invariant-code-motion",
-        "control-flow-sink", "func.func(sharding-propagation)", "func.func(sharding-propagation,shard-partition)"};
+    constexpr const char *kUpstream[] = {"canonicalize",
+                                         "cse",
+                                         "sccp",
+                                         "symbol-dce",
+                                         "remove-dead-values",
+                                         "loop-invariant-code-motion",
+                                         "control-flow-sink",
+                                         "func.func(sharding-propagation)",
+                                         "func.func(sharding-propagation,shard-partition)"};
     for (const char *pass : kUpstream)
       runPipeline(pass);
     for (const RegisteredPass &pass : passes) {
@@ -531,9 +608,14 @@ private:
   }
 
   std::string optionValue(std::mt19937_64 &random) const {
-    constexpr const char *kValues[] = {"cpu", "cuda", "forward", "all", "rope", "rms_norm-linear", "1:1:1",
-                                       "4:2:1,1:1:1", "0:0:0", "9223372036854775807:1:1", "true", "false", "table",
-                                       "\"\"", "a,b", "1:2:3:4"};
+    constexpr const char *kValues[] = {"cpu",     "cuda",
+                                       "forward", "all",
+                                       "rope",    "rms_norm-linear",
+                                       "1:1:1",   "4:2:1,1:1:1",
+                                       "0:0:0",   "9223372036854775807:1:1",
+                                       "true",    "false",
+                                       "table",   "\"\"",
+                                       "a,b",     "1:2:3:4"};
     return random() % 2 ? std::string(kValues[random() % std::size(kValues)])
                         : std::string(kNumbers[random() % std::size(kNumbers)]);
   }

@@ -15,7 +15,6 @@
 
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <set>
 #include <unistd.h>
@@ -92,7 +91,12 @@ void expectAccounted(const CompileOptions &options) {
   std::optional<Fused> fused = fuse(options);
   ASSERT_TRUE(fused);
   EXPECT_TRUE(fused->loose.empty());
-  std::map<std::string, int64_t> edges, listed;
+  std::map<std::string, int64_t> ops, edges, listed;
+  for (const FusionOp &op : fused->report.ops) {
+    ++ops[op.function];
+    EXPECT_FALSE(op.groups.empty()) << op.name;
+  }
+  EXPECT_EQ(ops, fused->ops) << "ops that compute, each once";
   std::set<std::string> reasons;
   for (const FusionEdge &edge : fused->report.edges) {
     ++edges[edge.function];
@@ -123,21 +127,15 @@ TEST(Fusions, ExplainAccountsForEveryOpOfEveryFamily) {
   }
 }
 
-TEST(Fusions, ExplainAccountsForEveryOpOfTheShapeOf8B) {
-  const std::string folder = ::testing::TempDir() + "fusions-8b-" + std::to_string(getpid());
-  std::filesystem::create_directory(folder);
-  std::ofstream(folder + "/config.json")
-      << R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32,
-             "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 14336,
-             "vocab_size": 128256, "rms_norm_eps": 1e-5, "rope_theta": 5e5, "hidden_act": "silu",
-             "max_position_embeddings": 32768, "tie_word_embeddings": false, "torch_dtype": "bfloat16"})";
-  CompileOptions options;
-  options.model = folder;
-  options.target = "cuda:source";
-  options.synthetic_weights = 1;
-  options.requests = 64;
-  expectAccounted(options);
-  std::filesystem::remove_all(folder);
+TEST(Fusions, ExplainAccountsForEveryOpOfSmolLM2AndOf8B) {
+  for (const char *shape : {"smollm2-135m", "llama-3.1-8b"}) {
+    CompileOptions options;
+    options.model = std::string(MILI_SHAPES_DIR) + "/" + shape;
+    options.target = "cuda:source";
+    options.synthetic_weights = 1;
+    options.requests = 64;
+    expectAccounted(options);
+  }
 }
 
 /// f32 logits after a prompt, in the largest bucket and token by token.

@@ -152,3 +152,17 @@ func.func @yield_outside() {
   // expected-error@+1 {{'mili.yield' op expected to end a mili.group or mili_plan.kernel, found it in func.func}}
   mili.yield
 }
+
+// -----
+
+// A value that is used before the group and defined in it; what follows does not parse. The user outlives the body.
+func.func @unfinished(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  %s = mili.scale %b by 2.0 : tensor<?x8xf32>
+  %g = mili.group "g" hero "mili.scale" ins(%x : tensor<?x8xf32>) -> tensor<?x8xf32> {
+  ^bb0(%b: tensor<?x8xf32>):
+    // expected-error@+1 {{expected 'by'}}
+    %y = mili.scale %b : tensor<?x8xf32>
+    mili.yield %y : tensor<?x8xf32>
+  }
+  return %g : tensor<?x8xf32>
+}

@@ -78,6 +78,19 @@ func.func @sampled(%l: tensor<?x64xf32>, %batch: !mili.batch) -> tensor<?xi32> {
 
 // -----
 
+// Names of a group's body are its own: those outside can be the same, and are not meant.
+// CHECK-LABEL: @names
+func.func @names(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  // CHECK: %[[Y:.*]] = mili.group "a"
+  %y = mili.group "a" hero "mili.scale" ins(%x : tensor<?x8xf32>) -> tensor<?x8xf32> {
+  ^bb0(%x: tensor<?x8xf32>):
+    %y = mili.scale %x by 2.0 : tensor<?x8xf32>
+    mili.yield %y : tensor<?x8xf32>
+  }
+  // CHECK: return %[[Y]]
+  return %y : tensor<?x8xf32>
+}
+
 // A group before and after kernel selection.
 // CHECK-LABEL: @groups
 // CHECK-SAME: (%[[X:.*]]: tensor<?x32xf32>, %[[W:.*]]: tensor<8x32xf32>)

@@ -1,4 +1,4 @@
-// RUN: mili-opt %s --mili-optimize-remove-unused-weights | FileCheck %s
+// RUN: mili-opt %s --split-input-file --mili-optimize-remove-unused-weights | FileCheck %s
 
 module {
   // CHECK: mili.state @used
@@ -32,5 +32,28 @@ module {
     %1 = mili.weight "a"[8 : 16] : tensor<8xf32>
     %2 = mili.weight "a"[0 : 8] : tensor<8xbf16>
     return %0, %1, %2 : tensor<8xf32>, tensor<8xf32>, tensor<8xbf16>
+  }
+}
+
+// -----
+
+// Tensors of one content become one weight, named as the first that the module reads, where they are equal as a whole.
+// CHECK: module @copies {
+module @copies attributes {mili.duplicates = {"b" = "a", "c" = "a", "q2" = "q1"}} {
+  // CHECK: func.func @forward
+  // CHECK: %[[B:.*]] = mili.weight "b" : tensor<8x4xf32>
+  // CHECK-NEXT: %[[HALF:.*]] = mili.weight "b"[0 : 4] : tensor<4x4xf32>
+  // CHECK-NEXT: %[[Q:.*]] = mili.weight "q2", "k1" : tensor<8x4xf32>
+  // CHECK-NEXT: %[[K:.*]] = mili.weight "q2", "k2" : tensor<8x4xf32>
+  // CHECK-NEXT: return %[[B]], %[[B]], %[[B]], %[[HALF]], %[[Q]], %[[Q]], %[[K]]
+  func.func @forward() -> (tensor<8x4xf32>, tensor<8x4xf32>, tensor<8x4xf32>, tensor<4x4xf32>, tensor<8x4xf32>, tensor<8x4xf32>, tensor<8x4xf32>) {
+    %0 = mili.weight "b" : tensor<8x4xf32>
+    %1 = mili.weight "a" : tensor<8x4xf32>
+    %2 = mili.weight "c" : tensor<8x4xf32>
+    %3 = mili.weight "c"[0 : 4] : tensor<4x4xf32>
+    %4 = mili.weight "q2", "k1" : tensor<8x4xf32>
+    %5 = mili.weight "q1", "k1" : tensor<8x4xf32>
+    %6 = mili.weight "q1", "k2" : tensor<8x4xf32>
+    return %0, %1, %2, %3, %4, %5, %6 : tensor<8x4xf32>, tensor<8x4xf32>, tensor<8x4xf32>, tensor<4x4xf32>, tensor<8x4xf32>, tensor<8x4xf32>, tensor<8x4xf32>
   }
 }

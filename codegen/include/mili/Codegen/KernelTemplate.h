@@ -36,8 +36,8 @@ bool isOnWantedRows(GroupOp group);
 StringRef kernelChoice(Operation *op, StringRef stage);
 
 /// The page table of a state, as memory planning left it on the module around `op` (see PageTable of
-/// mili/runtime/memory.h): its place among the plan's tables, and the pages of each of its states. The first one, without
-/// pages, before memory planning.
+/// mili/runtime/memory.h): its place among the plan's tables, and the pages of each of its states. The first one,
+/// without pages, before memory planning.
 struct PageTableRef {
   int64_t index = 0;
   int64_t pages = 0;
@@ -93,8 +93,9 @@ private:
 };
 
 /// What `emit` relies on, of a kernel that need not come from selection: `kernelTemplate` matches its body, its stages
-/// are the ones that `plan` makes (names, tensor maps, keys of the config with integers of at least 0; their values are
-/// free), and its weights lie in layouts that the template reads. Emits a located diagnostic where that is not so.
+/// are the ones that `plan` makes (names, tensor maps, keys of the config with integers that are 0 where the
+/// plan's are and above it elsewhere), and its weights lie in layouts that the template reads. Emits a located
+/// diagnostic where that is not so.
 LogicalResult verifyKernel(plan::KernelOp kernel, const KernelTemplate &kernelTemplate);
 
 }  // namespace mlir::mili::codegen

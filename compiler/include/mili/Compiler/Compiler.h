@@ -19,6 +19,8 @@
 
 namespace mili {
 
+class ModelFile;
+
 // The phases of compilation, in order. This enum is their documentation; `phase_summary` has a line on each.
 enum class Phase {
   kImport,      // model file to the mili dialect
@@ -67,9 +69,9 @@ struct CompileOptions {
   std::string cuda_headers;                   // take the device headers from this folder; empty: the compiler's own
   std::optional<uint64_t> synthetic_weights;  // seed: no weights are read, the device makes them (cuda)
   std::vector<std::string> plugins;           // shared libraries to load first (load_plugin)
-  // "POINT:PASSES": passes at a point of the pipeline, "before-PHASE" or "after-PHASE" (import has no before, codegen
-  // no after, pack neither), in MLIR's textual form: "after-fuse:my-pass{x=1}", "before-fuse:func.func(a,b)". Those of
-  // one point run in order, after what plugins added there.
+  // "POINT:PASSES": passes at a point of the pipeline, "before-PHASE" or "after-PHASE", also written "PHASE" (import
+  // has no before, codegen no after, pack neither), in MLIR's textual form: "after-fuse:my-pass{x=1}",
+  // "before-fuse:func.func(a,b)". Those of one point run in order, after what plugins added there.
   std::vector<std::string> pass_at;
 };
 
@@ -99,5 +101,7 @@ struct CompileResult {
 
 // Errors carry every diagnostic of the compiler, one a line, each naming the tensor, field or op concerned.
 StatusOr<CompileResult> compile_model(const CompileOptions &options, const CompileHooks &hooks);
+// The same of a model that is open; options.model is its name in messages.
+StatusOr<CompileResult> compile_model(const CompileOptions &options, const ModelFile &model, const CompileHooks &hooks);
 
 }  // namespace mili

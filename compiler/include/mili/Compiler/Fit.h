@@ -30,9 +30,10 @@ struct FitRequest {
 // One way to need another amount of memory.
 struct FitChange {
   std::string what;    // "KV cache in 8 bits"
-  std::string option;  // what to add to the command line; empty where MILI cannot do it yet
-  uint64_t total = 0;  // bytes, reserve included; where `option` is empty an estimate
+  std::string option;  // what to add to the command line, or another MODEL; empty where MILI cannot do it yet
+  uint64_t total = 0;  // bytes, reserve included
   bool fits = false;
+  bool estimate = false;  // the total was not planned, but counted from what the plan has
 };
 
 struct FitReport {

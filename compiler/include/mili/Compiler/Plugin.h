@@ -44,8 +44,8 @@ class CudaKernelTemplate;
 struct Architecture;
 
 /// A place of the pipeline where passes can be added: the beginning or the end of a phase. In text
-/// "before-fuse", "after-fuse". Phases from import (its end) to codegen (its beginning) have them: there is no module
-/// before, and kernels are compiled after.
+/// "before-fuse", "after-fuse", or "fuse" for the latter. Phases from import (its end) to codegen (its beginning) have
+/// them: there is no module before, and kernels are compiled after.
 struct PipelinePoint {
   ::mili::Phase phase;
   bool after;

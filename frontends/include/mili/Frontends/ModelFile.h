@@ -8,7 +8,9 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -68,8 +70,17 @@ public:
   // memory stays small and a file that shrinks meanwhile is an error, not a crash.
   virtual Status read(const TensorInfo &tensor, uint64_t offset, std::span<std::byte> out) const = 0;
 
+  // Matrices that the model stores more than once: the name of each copy, and the name of the first tensor with the
+  // same bytes, format and shape. Reads a few kilobytes of each matrix, and copies to their ends. Found once, then kept
+  // (not thread-safe). Vectors are left out: they are small, and one that serves two places would cost kernels of their
+  // own.
+  StatusOr<std::map<std::string, std::string>> duplicates() const;
+
   // A finished TOKENIZER section (tokenizer.fbs), chat template included. Not found: the model carries no tokenizer.
   virtual StatusOr<std::vector<uint8_t>> tokenizer() const = 0;
+
+private:
+  mutable std::optional<std::map<std::string, std::string>> duplicates_;
 };
 
 }  // namespace mili

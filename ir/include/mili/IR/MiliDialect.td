@@ -36,6 +36,8 @@ def Mili_Dialect : Dialect {
     static constexpr llvm::StringLiteral getDeterministicAttrName() { return "mili.deterministic"; }
     /// Dictionary of strings, set by kernel selection: which of several kernels a template takes for a stage.
     static constexpr llvm::StringLiteral getKernelsAttrName() { return "mili.kernels"; }
+    /// Dictionary, set by the driver: tensors of the model that have the bytes of another one, whose name is the value.
+    static constexpr llvm::StringLiteral getDuplicatesAttrName() { return "mili.duplicates"; }
   private:
     void registerTypes();
     void registerAttributes();

@@ -352,7 +352,7 @@ def Mili_GroupOp : Mili_Op<"group", [IsolatedFromAbove, SingleBlock, NoTerminato
   let assemblyFormat = [{
     $name `hero` $hero `ins` `(` ($inputs^ `:` type($inputs))? `)` (`->` type($results)^)?
     (`kernel` $kernel^)? (`stages` $stages^)? (`arena_scratch` $arena_scratch^)?
-    (`counters` $counters^)? attr-dict-with-keyword $body
+    (`counters` $counters^)? attr-dict-with-keyword custom<IsolatedBody>($body)
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{

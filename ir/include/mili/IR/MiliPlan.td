@@ -96,12 +96,12 @@ def MiliPlan_KernelOp : MiliPlan_Op<"kernel", [Symbol, IsolatedFromAbove, Single
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
     $sym_name `template` $kernel_template `hero` $hero `stages` $stages `bucket` $bucket `layouts` $weight_layouts
-    attr-dict-with-keyword $body
+    attr-dict-with-keyword custom<IsolatedBody>($body)
   }];
   let hasVerifier = 1;
 }
 
-def MiliPlan_BucketOp : MiliPlan_Op<"bucket", [Symbol, SingleBlock, NoTerminator, NoRegionArguments]> {
+def MiliPlan_BucketOp : MiliPlan_Op<"bucket", [Symbol, IsolatedFromAbove, SingleBlock, NoTerminator, NoRegionArguments]> {
   let summary = "The launches of one bucket, in order";
   let description = [{
     All figures are bytes: `arena` the peak that this bucket needs, `lower_bound` the most that is live at one time,
@@ -113,7 +113,7 @@ def MiliPlan_BucketOp : MiliPlan_Op<"bucket", [Symbol, SingleBlock, NoTerminator
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
     $sym_name $bucket `arena` $arena `lower_bound` $lower_bound `naive` $naive `logits` $logits
-    (`sampled` $sampled^)? attr-dict-with-keyword $body
+    (`sampled` $sampled^)? attr-dict-with-keyword custom<IsolatedBody>($body)
   }];
   let hasVerifier = 1;
 }

@@ -32,9 +32,11 @@ def RemoveUnusedWeights : Pass<"mili-optimize-remove-unused-weights", "::mlir::M
   let summary = "Drops weights and states that nothing reads; equal weights become one";
   let description = [{
     A `mili.weight` without uses is erased, so that the plan does not carry it. Two `mili.weight` of one function with the same
-    `#mili.param` and type (a head tied to the embedding) become one. A `mili.state` that no function names is erased.
+    `#mili.param` and type (a head tied to the embedding) become one; so do two of tensors that the module's `mili.duplicates`
+    calls equal: the compiler compares the bytes of a model's matrices. A `mili.state` that no function names is erased.
 
     ```mlir
+    module attributes {mili.duplicates = {lm_head.weight = "model.embed_tokens.weight"}} {  // set by the driver; spent here
     mili.state @layers.0.kv : !mili.kv<heads = 1, k = 8, v = 8, f32>     // erased when no function names it
     %0 = mili.weight "a" : tensor<8xf32>                                 // erased when unused
     ```
