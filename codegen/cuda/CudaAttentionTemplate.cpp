@@ -51,7 +51,7 @@ struct Shape {
   }
   int64_t prefillShared(bool hopper) const {
     int64_t keys = width <= (hopper ? 128 : 80) ? 64 : 32;
-    return prefillRows() * width * 2 + 4 * keys * width * 2 + (2 * prefillRows() + 4) * 4;
+    return prefillRows() * width * 2 + 4 * keys * width * 2 + (5 * prefillRows() + 4) * 4;
   }
 };
 

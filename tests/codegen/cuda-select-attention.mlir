@@ -59,14 +59,14 @@ module attributes {mili.context = 4096 : i64 MODULE} {
     %kv0 = mili.state_get @kv : !kv
     // Tiles of 128 rows, 32 tokens of 4 heads each: 16 and one more for each sequence, times the KV heads.
     // sm_90 has two warpgroups that multiply and one that copies, a block on each multiprocessor.
-    // CHECK: mili.group "many" {{.*}} kernel "cuda.attention" stages [#mili.stage<"prefill", tiles = 40 per one by 1, cuda = [<arch = 80, threads = 128, shared = 50192>, <arch = 90, threads = 384, shared = 165088, blocks_per_sm = 1>, <arch = 100, threads = 128, shared = 50192>], config = {counters = 0 : i64, scratch = 0 : i64, wgmma_tiles = 40 : i64}>] {
+    // CHECK: mili.group "many" {{.*}} kernel "cuda.attention" stages [#mili.stage<"prefill", tiles = 40 per one by 1, cuda = [<arch = 80, threads = 128, shared = 51728>, <arch = 90, threads = 384, shared = 165088, blocks_per_sm = 1>, <arch = 100, threads = 128, shared = 51728>], config = {counters = 0 : i64, scratch = 0 : i64, wgmma_tiles = 40 : i64}>] {
     %a = mili.group "many" hero "mili.attention" ins(%q, %kv0, %batch : !q, !kv, !mili.batch) -> !q {
     ^bb0(%q0: !q, %s: !kv, %t: !mili.batch):
       %0 = mili.attention %q0, %s, %t mask(#mili.causal) heads 8 scale 0.125 : !q, !kv -> !q
       mili.yield %0 : !q
     }
     %kv1 = mili.state_get @wide : !wide
-    // CHECK: mili.group "many_wide" {{.*}} stages [#mili.stage<"prefill", tiles = {{[0-9]+}} per one by 1, cuda = [<arch = 80, threads = 128, shared = 66576>, <arch = 90, threads = 384, shared = 197792, blocks_per_sm = 1>, <arch = 100, threads = 128, shared = 66576>],
+    // CHECK: mili.group "many_wide" {{.*}} stages [#mili.stage<"prefill", tiles = {{[0-9]+}} per one by 1, cuda = [<arch = 80, threads = 128, shared = 68112>, <arch = 90, threads = 384, shared = 197792, blocks_per_sm = 1>, <arch = 100, threads = 128, shared = 68112>],
     %b = mili.group "many_wide" hero "mili.attention" ins(%a, %kv1, %batch : !q, !wide, !mili.batch) -> !q {
     ^bb0(%q0: !q, %s: !wide, %t: !mili.batch):
       %0 = mili.attention %q0, %s, %t mask(#mili.window<64>) heads 4 scale 0.125 : !q, !wide -> !q

@@ -101,7 +101,7 @@ for arch in sm_80 sm_90a sm_100a; do
       split(config, c, " "); dim = c[3]
       if (kernel == "prefill") {
         keys = dim <= 80 ? 64 : 32; rows = dim <= 128 ? 128 : 64
-        shared = (rows + 4 * keys) * dim * 2 + (2 * rows + 4) * 4
+        shared = (rows + 4 * keys) * dim * 2 + (5 * rows + 4) * 4
       } else {
         slot = 32 * dim; slots = int(16384 / slot); slots = slots < 3 ? 3 : slots > 8 ? 8 : slots; if (dim > 96) slots = 3
         shared = (dim <= 128 ? 4 : 3) * slots * slot + (dim <= 96 ? 0 : slot)

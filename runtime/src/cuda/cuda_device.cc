@@ -20,6 +20,8 @@ using namespace cuda;
 // Steps of at most this many tokens use dependent launches.
 constexpr int64_t kDependentTokens = 256;
 constexpr uint64_t kStagingBytes = uint64_t{32} << 20;
+// Dynamic shared memory that a block gets without asking.
+constexpr uint32_t kSharedByDefault = 48 * 1024;
 
 CUdeviceptr to_device(const void *address) {
   return reinterpret_cast<CUdeviceptr>(address);
@@ -384,6 +386,7 @@ StatusOr<std::unique_ptr<Module>> CudaDevice::load_module(const Plan &plan) {
     MILI_RETURN_IF_ERROR(
         driver_.check(driver_.cuModuleGetFunction(&functions[unit], handle, unit.c_str()), ("kernel " + unit).c_str()));
   }
+  std::map<CUfunction, uint32_t> shared;
   for (const plan::Kernel *kernel : *plan.meta().kernels()) {
     auto function = functions.find(kernel->symbol()->str());
     if (function == functions.end())
@@ -399,10 +402,14 @@ StatusOr<std::unique_ptr<Module>> CudaDevice::load_module(const Plan &plan) {
       return unavailable(plan.path() + ": kernel \"" + entry.symbol + "\" needs " +
                          std::to_string(entry.launch.shared()) + " bytes of shared memory, " + gpu_name_ + " has " +
                          std::to_string(max_shared_) + " for a block");
-    if (entry.launch.shared() > 48 * 1024)
-      MILI_RETURN_IF_ERROR(driver_.check(driver_.cuFuncSetAttribute(entry.function, kFunctionMaxDynamicShared,
-                                                                    static_cast<int>(entry.launch.shared())),
-                                         ("shared memory of kernel " + entry.symbol).c_str()));
+    // Kernels that differ in nothing but their launches share a function, which allows what the largest of them needs.
+    uint32_t &allowed = shared[entry.function];
+    if (entry.launch.shared() > std::max(allowed, kSharedByDefault)) {
+      allowed = entry.launch.shared();
+      MILI_RETURN_IF_ERROR(driver_.check(
+          driver_.cuFuncSetAttribute(entry.function, kFunctionMaxDynamicShared, static_cast<int>(allowed)),
+          ("shared memory of kernel " + entry.symbol).c_str()));
+    }
     module->kernels.push_back(std::move(entry));
   }
   helpers_ = std::move(functions);

@@ -36,9 +36,9 @@ struct PrefillTile {
   static constexpr int kBufferBytes = kKeys * kDim * 2;
   static constexpr int kQueryBytes = kRows * kDim * 2;
   /// Dynamic shared memory: queries, two buffers of K and V each, each row's position, the query tile's
-  /// first token, row count and first head, and each row's maximum. (All but the first are in shared memory because
-  /// every register counts in the loop.)
-  static constexpr int kSharedBytes = kQueryBytes + 4 * kBufferBytes + (2 * kRows + 4) * 4;
+  /// first token, row count and first head, and each row's maximum, once for each of the four lanes that share a row.
+  /// (All but the first are in shared memory because every register counts in the loop.)
+  static constexpr int kSharedBytes = kQueryBytes + 4 * kBufferBytes + (5 * kRows + 4) * 4;
   static_assert(kSharedBytes <= 99 * 1024, "fits every sm_80-class part");
   /// For __launch_bounds__: the registers leave room for this many blocks.
   static constexpr int kMinBlocks = 2;
@@ -129,9 +129,9 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
     }
   };
 
-  // A lane's maxima are those of its rows, shared with the three other lanes that hold parts of them; each writes and
-  // reads the same values at the same places.
-  float *maxima = reinterpret_cast<float *>(tile_facts + 4) + warp * Tile::kWarpRows + lane / 4;
+  // A lane's maxima are those of its rows; the three other lanes that hold parts of them have the same values in places of
+  // their own.
+  float *maxima = reinterpret_cast<float *>(tile_facts + 4) + warp * Tile::kWarpRows * 4 + lane;
   for (int row = static_cast<int>(thread); row < Tile::kRows; row += Tile::kThreads)
     row_positions[row] = positions[min(row / kGroup, queries.tokens - 1)];
   if (thread == 0) {
@@ -159,7 +159,7 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
   for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      maxima[m * 16 + h * 8] = minus_infinity();
+      maxima[(m * 16 + h * 8) * 4] = minus_infinity();
       row_sum[m][h] = 0;
     }
 
@@ -253,7 +253,7 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
 #pragma unroll
         for (int n = 1; n < kKeys / 8; ++n)
           best = fmaxf(best, fmaxf(scores[m][n][2 * h], scores[m][n][2 * h + 1]));
-        const float before = maxima[m * 16 + h * 8];
+        const float before = maxima[(m * 16 + h * 8) * 4];
         best = fmaxf(before, quad_max(best));
         offset[h] = best * Logit::kFactor;
         // A row whose window starts in a later step, or whose own walk does, has seen nothing yet.
@@ -261,7 +261,7 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
           offset[h] = 0;
         // Exactly 1 where the maximum stays: what a row gets must not depend on steps in which it sees nothing.
         fade[h] = exp2_fast((before - (best == minus_infinity() ? 0.0f : best)) * Logit::kFactor);
-        maxima[m * 16 + h * 8] = best;
+        maxima[(m * 16 + h * 8) * 4] = best;
         row_sum[m][h] *= fade[h];
       }
       // The maxima settle after a few steps; from there on nothing needs rescaling.
@@ -312,7 +312,7 @@ MILI_DEVICE void attention_prefill(const Batch *batch, const Source &source, con
       float sum = quad_sum(row_sum[m][h]);
       float scale = 1;
       if constexpr (Config::kSinks) {
-        const float best = maxima[m * 16 + h * 8] * Logit::kFactor;
+        const float best = maxima[(m * 16 + h * 8) * 4] * Logit::kFactor;
         const float sink = sinks[first_head + row % kGroup] * kLog2E;
         const float top = fmaxf(best, sink);
         scale = exp2_fast(best - top);
