@@ -10,7 +10,7 @@
 #   bench     every plan in shapes/: prompts, decode, kernel tables, cold start
 #   ablate    decode with each fusion, graphs, dependent launch and arena reuse off
 #   wide      golden models of real widths, made here: needs torch, transformers, mili-compile, and make_golden.py beside
-#   chat      SmolLM2's GGUF on the GPU and on the CPU, and their logits: needs mili-compile
+#   chat      SmolLM2's GGUF on the GPU and on the CPU, and their logits: needs mili-compile, and ld.lld-22 for the CPU's plan
 cd "$(dirname "$0")"
 here=$PWD OUT=${OUT:-$PWD/logs}
 mkdir -p "$OUT"
