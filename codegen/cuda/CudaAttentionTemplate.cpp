@@ -13,12 +13,12 @@ using namespace mlir::mili::codegen;
 using llvm::formatv;
 
 namespace {
-/// The decode kernel wants a block for each multiprocessor of an H100, or two where contexts are long. Measured on an H200,
-/// 8 KV heads x 128: 4096 keys of one sequence take 10.1, 11.3, 15.8 us in 16, 32, 64 splits, 32768 keys 39, 48, 56 us
-/// in 32, 64, 128.
+/// The decode kernel wants a block for each multiprocessor of an H100, or two where contexts are long. Measured on an
+/// H200, 8 KV heads x 128: 4096 keys of one sequence take 10.1, 11.3, 15.8 us in 16, 32, 64 splits, 32768 keys 39, 48,
+/// 56 us in 32, 64, 128.
 constexpr int64_t kMultiprocessors = 132;
-/// Shared memory with which two blocks fill a multiprocessor of sm_90. Blocks that fit at two each must not crowd on those
-/// that the kernel before leaves first (dependent launch): 32768 keys in 32 splits took 47 us instead of 38.
+/// Shared memory with which two blocks fill a multiprocessor of sm_90. Blocks that fit at two each must not crowd on
+/// those that the kernel before leaves first (dependent launch): 32768 keys in 32 splits took 47 us instead of 38.
 constexpr int64_t kHalfShared = 80 * 1024;
 
 /// The same arithmetic as DecodeTile and PrefillTile of the device headers; emitted kernels assert that they agree.
@@ -123,7 +123,8 @@ public:
     int64_t span = visibleTokens(op.getMask(), context);
     if (isa<WindowAttr>(op.getMask()))
       span = std::min(llvm::alignTo(context, 64), llvm::alignTo(span + shape.decodeTileTokens(), 64) + 64);
-    const int64_t units = std::min(queryTiles, bucket.getSequences()) * shape.kvHeads, pages = llvm::divideCeil(span, 64);
+    const int64_t units = std::min(queryTiles, bucket.getSequences()) * shape.kvHeads,
+                  pages = llvm::divideCeil(span, 64);
     const int64_t few = std::clamp<int64_t>(kMultiprocessors / units, 1, pages);
     const int64_t splits = std::clamp<int64_t>(2 * kMultiprocessors / units, 1, pages);
     stage.name = "decode";
@@ -178,8 +179,8 @@ public:
         formatv("static constexpr float kScale = {0}, kSoftCap = 0.0f;", cudaFloat(op.getScale().convertToFloat())));
     writer.line("static constexpr bool kSinks = false;");
     if (decode)
-      writer.line(
-          formatv("static constexpr int kSplits = {0}, kFewSplits = {1};", kernel.get("splits"), kernel.get("few_splits")));
+      writer.line(formatv("static constexpr int kSplits = {0}, kFewSplits = {1};", kernel.get("splits"),
+                          kernel.get("few_splits")));
     writer.close(";");
     StringRef tile = decode ? "mili::DecodeTile<Config>" : "mili::PrefillTile<Config>";
     writer.line(formatv("static_assert({0}::kThreads == {1} && {0}::kSharedBytes <= {2});", tile,
@@ -233,7 +234,8 @@ public:
                           kernel.get("counters") ? "counters" : "nullptr"));
     else if (wgmma)
       writer.line(formatv("mili::attention_prefill_on_either<Config>(batch, Source{0}, {1}, nullptr, {2}, {3});",
-                          construct, printer.params().input(state), printer.params().output(), kernel.get("wgmma_tiles")));
+                          construct, printer.params().input(state), printer.params().output(),
+                          kernel.get("wgmma_tiles")));
     else
       writer.line(formatv("mili::attention_prefill<Config>(batch, Source{0}, {1}, nullptr, {2}, blockIdx.x);",
                           construct, printer.params().input(state), printer.params().output()));

@@ -66,14 +66,16 @@ struct Tiles {
   int64_t sharedMma() const { return stagesMma * stageBytes(rowsMma) + 8 * 1280; }
 };
 
-/// Cycles of a product, estimated; what chooseTiles minimizes. Constants fit measurements on an H200 (8B shapes at 64 rows,
-/// each tile size and number of splits; 512 and 2048 rows).
+/// Cycles of a product, estimated; what chooseTiles minimizes. Constants fit measurements on an H200 (8B shapes at 64
+/// rows, each tile size and number of splits; 512 and 2048 rows).
 struct TileCosts {
   const Product &product;
   int64_t rows;
 
   int64_t steps() const { return llvm::divideCeil(product.depth, 64); }
-  double weightBytes() const { return 2.0 * static_cast<double>(product.features) * static_cast<double>(product.depth); }
+  double weightBytes() const {
+    return 2.0 * static_cast<double>(product.features) * static_cast<double>(product.depth);
+  }
   int64_t items(const Tiles &tiles) const {
     return llvm::divideCeil(product.features, tiles.features) * llvm::divideCeil(rows, tiles.rows) * tiles.splits;
   }
@@ -82,9 +84,9 @@ struct TileCosts {
     return static_cast<double>(tiles.features * std::max<int64_t>(tiles.rows, 32) * 64) / 2048.0;
   }
 
-  /// Up to 128 rows: bound by the stream of weights. A block alone takes 42 bytes a cycle into shared memory, two together
-  /// 46; all of memory gives 18 for each multiprocessor. Splits cost a round of atomics, and the last to arrive reads all
-  /// parts alone.
+  /// Up to 128 rows: bound by the stream of weights. A block alone takes 42 bytes a cycle into shared memory, two
+  /// together 46; all of memory gives 18 for each multiprocessor. Splits cost a round of atomics, and the last to
+  /// arrive reads all parts alone.
   double streaming(const Tiles &tiles) const {
     const auto area = static_cast<double>(tiles.features * tiles.rows);
     const auto stage = static_cast<double>(tiles.stageBytes(tiles.rows));
@@ -95,7 +97,8 @@ struct TileCosts {
                  static_cast<double>(llvm::divideCeil(steps(), tiles.splits)) +
              finish;
     };
-    const int64_t slots = tiles.blocksPerSm * kMultiprocessors, full = items(tiles) / slots, rest = items(tiles) % slots;
+    const int64_t slots = tiles.blocksPerSm * kMultiprocessors, full = items(tiles) / slots,
+                  rest = items(tiles) % slots;
     double time = static_cast<double>(full) * item(tiles.blocksPerSm);
     if (rest > 0)
       time += item(std::min<int64_t>(tiles.blocksPerSm, llvm::divideCeil(rest, kMultiprocessors)));
@@ -167,8 +170,9 @@ public:
     if (!isa_and_present<LinearOp, LogitsOp>(hero))
       return false;
     Product product(hero);
-    return product.depth % 8 == 0 && elementOf(product.input).isBF16() && isa<BlockArgument>(storedWeight(product.weight)) &&
-           CudaPrinter::canInput(product.input) && CudaPrinter::canEpilogue(product.result) &&
+    return product.depth % 8 == 0 && elementOf(product.input).isBF16() &&
+           isa<BlockArgument>(storedWeight(product.weight)) && CudaPrinter::canInput(product.input) &&
+           CudaPrinter::canEpilogue(product.result) &&
            (CudaPrinter::unitOf(product.result) == 8 || product.features % 16 == 0);
   }
 
@@ -273,15 +277,9 @@ private:
         CudaLaunchAttr::get(context, 100, 256, tiles.sharedMma(), 1)};
     stage.maps = {TensorMapAttr::get(context, weightArgument, product.features, product.depth, tiles.features),
                   TensorMapAttr::get(context, inputArgument, rows, product.depth, tiles.rows)};
-    stage.config = {{"tile_features", tiles.features},
-                    {"tile_rows", tiles.rows},
-                    {"tile_rows_mma", tiles.rowsMma},
-                    {"splits", tiles.splits},
-                    {"stages", tiles.stages},
-                    {"stages_mma", tiles.stagesMma},
-                    {"blocks", tiles.blocksPerSm},
-                    {"gathered", gathered},
-                    {"input_bytes", inputBytes}};
+    stage.config = {{"tile_features", tiles.features}, {"tile_rows", tiles.rows}, {"tile_rows_mma", tiles.rowsMma},
+                    {"splits", tiles.splits},          {"stages", tiles.stages},  {"stages_mma", tiles.stagesMma},
+                    {"blocks", tiles.blocksPerSm},     {"gathered", gathered},    {"input_bytes", inputBytes}};
     llvm::append_range(stage.config, shared);
     plan.stages.push_back(stage.get(context));
     return plan;

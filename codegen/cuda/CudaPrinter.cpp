@@ -537,8 +537,8 @@ LogicalResult CudaPrinter::rows() {
               std::string key = source(append.getKey()), value = source(append.getValue());
               for (bool isValue : {false, true})
                 writer.line(formatv("mili::append_row<{0}, {1}, {2}, {3}, {4}>(team, batch, {5}, token, {6});",
-                                    pageTableOf(append, kv).index, kv.getHeads(), kv.getK(), kv.getV(), isValue ? "true" : "false",
-                                    parameters.input(state), isValue ? value : key));
+                                    pageTableOf(append, kv).index, kv.getHeads(), kv.getK(), kv.getV(),
+                                    isValue ? "true" : "false", parameters.input(state), isValue ? value : key));
               return success();
             })
             .Case<AddOp>([&](AddOp add) {

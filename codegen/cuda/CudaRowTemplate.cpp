@@ -13,8 +13,8 @@ namespace {
 /// One way of a group in which heads are finished and put away: pieces of rows in memory, what happens to each head of
 /// them, and where it goes.
 struct HeadChain {
-  Value source;                     // a block argument, [T][...]
-  int64_t offset = 0;               // of the piece in its rows
+  Value source;        // a block argument, [T][...]
+  int64_t offset = 0;  // of the piece in its rows
   int64_t heads = 0, width = 0;
   SmallVector<Operation *> finish;  // norms, rotations, scales, in order
   int64_t result = -1;              // yielded as this result, or
@@ -191,8 +191,7 @@ private:
     Value result = yield->getOperand(0);
     auto norm = result.getDefiningOp<RmsNormOp>();
     if (!result.getDefiningOp() || !isa<RankedTensorType>(result.getType()) || !elementOf(result).isBF16() ||
-        !CudaPrinter::canInput(result) ||
-        featuresOf(result) % 8 != 0 || featuresOf(result) > (norm ? 16384 : 32768))
+        !CudaPrinter::canInput(result) || featuresOf(result) % 8 != 0 || featuresOf(result) > (norm ? 16384 : 32768))
       return {};
     for (Operation &op : body.without_terminator())
       if (&op != norm && !isa<AddOp, ScaleOp, ActivationOp, GatedOp>(op))

@@ -25,12 +25,8 @@ std::optional<DecodeParams> on_device(Session &session, const SamplingParams &pa
       params.frequency_penalty != 0 || !params.logit_bias.empty() || params.top_logprobs != 0 ||
       stop_tokens.size() > DecodeParams::kMaxStopTokens)
     return std::nullopt;
-  return DecodeParams{params.temperature,
-                      params.top_k,
-                      params.top_p,
-                      params.min_p,
-                      params.seed,
-                      {stop_tokens.begin(), stop_tokens.end()}};
+  return DecodeParams{params.temperature, params.top_k, params.top_p,
+                      params.min_p,       params.seed,  {stop_tokens.begin(), stop_tokens.end()}};
 }
 
 }  // namespace

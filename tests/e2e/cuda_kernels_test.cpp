@@ -1,9 +1,10 @@
 // Every kernel that the compiler emits for target cuda goes through NVRTC for sm_80, sm_90a and sm_100a, and what the
-// assembler reports must fit: nothing spilled, a launchable block, shared memory within what every part of the family has
-// (99 KB from sm_80 on, since sm_86 and sm_89 have no more; 227 KB on sm_90).
+// assembler reports must fit: nothing spilled, a launchable block, shared memory within what every part of the family
+// has (99 KB from sm_80 on, since sm_86 and sm_89 have no more; 227 KB on sm_90).
 //
-// Models: the eleven golden ones, the shapes of Llama-3.1-8B and -3.2-1B, and a small one for each width of a head, with
-// and without a window and norms of heads. Images are kept in MILI_KERNEL_CACHE_DIR, so that only what changed compiles again.
+// Models: the eleven golden ones, the shapes of Llama-3.1-8B and -3.2-1B, and a small one for each width of a head,
+// with and without a window and norms of heads. Images are kept in MILI_KERNEL_CACHE_DIR, so that only what changed
+// compiles again.
 #include "mili/Compiler/Compiler.h"
 #include "mili/runtime/plan.h"
 #include "mili/schema/cuda_generated.h"
@@ -147,8 +148,7 @@ TEST_P(CudaKernels, CompileAndFit) {
       EXPECT_GT(need.registers(), 0u) << label;
       // Registers are given to warps in units of 256, 64 Ki to a multiprocessor.
       const uint32_t of_warp = (need.registers() * 32 + 255) / 256 * 256;
-      EXPECT_LE(of_warp * ((launch->threads() + 31) / 32) * std::max(1u, std::min(launch->blocks_per_sm(), 1u)),
-                65536u)
+      EXPECT_LE(of_warp * ((launch->threads() + 31) / 32) * std::max(1u, std::min(launch->blocks_per_sm(), 1u)), 65536u)
           << label << ": " << need.registers() << " registers for " << launch->threads() << " threads";
       EXPECT_LE(launch->shared() + need.shared(), part.second) << label;
       most = std::max(most, need.registers());

@@ -14,7 +14,8 @@ struct Golden {
   std::vector<float> logits;         // [sequences][prompt_tokens][vocab]
   std::vector<int32_t> greedy;       // [sequences][greedy_tokens]
   std::vector<float> greedy_margin;  // [sequences][greedy_tokens]
-  // Relative error of transformers' own bf16 run, over all rows and of the worst (tests/device/bf16_reference.py); 0: unknown.
+  // Relative error of transformers' own bf16 run, over all rows and of the worst (tests/device/bf16_reference.py); 0:
+  // unknown.
   double bf16_error = 0, bf16_worst_row = 0;
 
   std::vector<int32_t> prompt(int64_t sequence) const;

@@ -643,11 +643,10 @@ void wgmma_wait(int pending) {
       "wgmma.wait_group");
 }
 
-const MiliEmulator kFunctions = {wait_at_barrier, sync_warp,    shuffle,        ballot,
-                                 load_matrix,     mma,          shared_address, shared_pointer,
-                                 copy_async,      commit,       wait,           barrier_init,
-                                 barrier_arrive,  copies_arrive, barrier_wait,  copy_box,
-                                 wgmma,           wgmma_registers, wgmma_commit, wgmma_wait};
+const MiliEmulator kFunctions = {wait_at_barrier, sync_warp,      shuffle,      ballot,   load_matrix, mma,
+                                 shared_address,  shared_pointer, copy_async,   commit,   wait,        barrier_init,
+                                 barrier_arrive,  copies_arrive,  barrier_wait, copy_box, wgmma,       wgmma_registers,
+                                 wgmma_commit,    wgmma_wait};
 
 //===--- blocks ---===//
 

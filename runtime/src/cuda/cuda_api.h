@@ -1,5 +1,5 @@
-// The CUDA driver, NVRTC and cuBLASLt, opened at run time. The declarations are our own, as few as MILI needs; a test compares
-// them with the toolkit's headers where those are installed (tests/runtime/cuda_api_test.cc).
+// The CUDA driver, NVRTC and cuBLASLt, opened at run time. The declarations are our own, as few as MILI needs; a test
+// compares them with the toolkit's headers where those are installed (tests/runtime/cuda_api_test.cc).
 #pragma once
 
 #include "mili/runtime/status.h"
@@ -83,7 +83,8 @@ struct CublasLt {
 #define MILI_CUBLASLT(name, ...) int (*name)(__VA_ARGS__) = nullptr;
 #include "cuda_api.def"
 
-  // Looks for libcublasLt.so.13 and .12 where the loader does and under /usr/local/cuda. Unavailable where there is none.
+  // Looks for libcublasLt.so.13 and .12 where the loader does and under /usr/local/cuda. Unavailable where there is
+  // none.
   static StatusOr<const CublasLt *> get();
 };
 

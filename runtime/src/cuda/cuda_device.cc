@@ -419,16 +419,15 @@ StatusOr<std::unique_ptr<Module>> CudaDevice::load_module(const Plan &plan) {
 Status CudaDevice::launch(const ReadyLaunch &ready, bool dependent) {
   const plan::CudaLaunch &shape = ready.kernel->launch;
   CUlaunchAttribute attribute{kLaunchAttributeProgrammaticStreamSerialization, {}, 1, {}};
-  const CUlaunchConfig config{ready.grid,     1,       1,          shape.threads(), 1, 1,
+  const CUlaunchConfig config{ready.grid,     1,       1,          shape.threads(),    1, 1,
                               shape.shared(), stream_, &attribute, dependent ? 1u : 0u};
-  const CUresult error = driver_.cuLaunchKernelEx(&config, ready.kernel->function,
-                                                  const_cast<void **>(ready.parameters.data()), nullptr);
-  return error == kSuccess ? ok_status()
-                           : internal_error("launching kernel " + ready.kernel->symbol + " (" +
-                                            std::to_string(ready.grid) + " blocks of " +
-                                            std::to_string(shape.threads()) + " threads, " +
-                                            std::to_string(shape.shared()) +
-                                            " bytes of shared memory): " + driver_.describe(error));
+  const CUresult error =
+      driver_.cuLaunchKernelEx(&config, ready.kernel->function, const_cast<void **>(ready.parameters.data()), nullptr);
+  return error == kSuccess
+             ? ok_status()
+             : internal_error("launching kernel " + ready.kernel->symbol + " (" + std::to_string(ready.grid) +
+                              " blocks of " + std::to_string(shape.threads()) + " threads, " +
+                              std::to_string(shape.shared()) + " bytes of shared memory): " + driver_.describe(error));
 }
 
 Status CudaDevice::launch_all(const CudaLaunchList &list) {
@@ -536,16 +535,17 @@ Status CudaDevice::prepare_profile(CudaLaunchList &list) {
     MILI_RETURN_IF_ERROR(driver_.check(driver_.cuEventCreate(event, kEventDefault), "creating an event"));
   float milliseconds[2] = {1e9f, 1e9f};
   for (int with : {0, 1}) {
-    MILI_ASSIGN_OR_RETURN(CUgraphExec chain, capture([&]() -> Status {
-                            for (int i = 0; i < kLinks; ++i) {
-                              if (with)
-                                driver_.cuEventRecordWithFlags(between, stream_, kEventExternal);
-                              MILI_RETURN_IF_ERROR(driver_.check(
-                                  driver_.cuLaunchKernel(fill->second, 1, 1, 1, 32, 1, 1, 0, stream_, parameters, nullptr),
-                                  "an empty kernel"));
-                            }
-                            return ok_status();
-                          }));
+    MILI_ASSIGN_OR_RETURN(
+        CUgraphExec chain, capture([&]() -> Status {
+          for (int i = 0; i < kLinks; ++i) {
+            if (with)
+              driver_.cuEventRecordWithFlags(between, stream_, kEventExternal);
+            MILI_RETURN_IF_ERROR(
+                driver_.check(driver_.cuLaunchKernel(fill->second, 1, 1, 1, 32, 1, 1, 0, stream_, parameters, nullptr),
+                              "an empty kernel"));
+          }
+          return ok_status();
+        }));
     for (int repeat = 0; repeat < 5; ++repeat) {
       driver_.cuEventRecord(ends[0], stream_);
       driver_.cuGraphLaunch(chain, stream_);
@@ -579,8 +579,8 @@ Status CudaDevice::execute(LaunchList &base, const Batch &, std::span<double> se
   MILI_RETURN_IF_ERROR(synchronize());
   for (size_t i = 0; i < list.launches.size(); ++i) {
     float milliseconds = 0;
-    MILI_RETURN_IF_ERROR(driver_.check(
-        driver_.cuEventElapsedTime(&milliseconds, list.events[i], list.events[i + 1]), "reading an event's time"));
+    MILI_RETURN_IF_ERROR(driver_.check(driver_.cuEventElapsedTime(&milliseconds, list.events[i], list.events[i + 1]),
+                                       "reading an event's time"));
     seconds[i] += std::max(0.0, 1e-3 * static_cast<double>(milliseconds) - std::max(0.0, event_seconds_));
   }
   return ok_status();

@@ -18,9 +18,9 @@ struct Sources {
 // DataLoss where the section is not well formed, Unavailable where the plan has none.
 StatusOr<Sources> read_sources(const Plan &plan);
 
-// The images that the plan itself brings for a device and for this source, by unit; none where it was compiled for other
-// GPUs. `available`: the architectures it has images for, separated by commas. DataLoss where a CUBINS section is not
-// well formed.
+// The images that the plan itself brings for a device and for this source, by unit; none where it was compiled for
+// other GPUs. `available`: the architectures it has images for, separated by commas. DataLoss where a CUBINS section is
+// not well formed.
 StatusOr<std::map<std::string, std::string>> read_images(const Plan &plan, int major, int minor, uint64_t source_hash,
                                                          std::string &available);
 

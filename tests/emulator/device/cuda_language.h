@@ -1,6 +1,6 @@
-// CUDA C++ for a host compiler: included before a unit that the emulated NVRTC compiles. A CUDA thread is a fiber of the
-// emulated driver; whatever concerns more than one thread is asked of it. Includes no standard header, which would cost
-// more than the kernel.
+// CUDA C++ for a host compiler: included before a unit that the emulated NVRTC compiles. A CUDA thread is a fiber of
+// the emulated driver; whatever concerns more than one thread is asked of it. Includes no standard header, which would
+// cost more than the kernel.
 #pragma once
 
 #include "abi.h"
@@ -32,7 +32,8 @@ static inline void __syncwarp(unsigned mask = 0xffffffffu) {
 static inline void __threadfence() {}
 static inline void __threadfence_block() {}
 
-template <class T> static inline T mili_shuffle(unsigned mask, MiliShuffle kind, T value, int argument) {
+template <class T>
+static inline T mili_shuffle(unsigned mask, MiliShuffle kind, T value, int argument) {
   static_assert(sizeof(T) <= sizeof(unsigned long));
   unsigned long bits = 0;
   __builtin_memcpy(&bits, &value, sizeof(T));
@@ -40,16 +41,20 @@ template <class T> static inline T mili_shuffle(unsigned mask, MiliShuffle kind,
   __builtin_memcpy(&value, &bits, sizeof(T));
   return value;
 }
-template <class T> static inline T __shfl_sync(unsigned mask, T value, int lane) {
+template <class T>
+static inline T __shfl_sync(unsigned mask, T value, int lane) {
   return mili_shuffle(mask, kMiliShuffleIndex, value, lane);
 }
-template <class T> static inline T __shfl_xor_sync(unsigned mask, T value, int lanes) {
+template <class T>
+static inline T __shfl_xor_sync(unsigned mask, T value, int lanes) {
   return mili_shuffle(mask, kMiliShuffleXor, value, lanes);
 }
-template <class T> static inline T __shfl_up_sync(unsigned mask, T value, int lanes) {
+template <class T>
+static inline T __shfl_up_sync(unsigned mask, T value, int lanes) {
   return mili_shuffle(mask, kMiliShuffleUp, value, lanes);
 }
-template <class T> static inline T __shfl_down_sync(unsigned mask, T value, int lanes) {
+template <class T>
+static inline T __shfl_down_sync(unsigned mask, T value, int lanes) {
   return mili_shuffle(mask, kMiliShuffleDown, value, lanes);
 }
 static inline unsigned __ballot_sync(unsigned mask, bool vote) {
@@ -63,22 +68,26 @@ static inline int __all_sync(unsigned mask, bool vote) {
 }
 
 // One OS thread runs all blocks, and a thread gives way only where it waits: plain arithmetic is atomic.
-template <class T> static inline T atomicAdd(T *at, T value) {
+template <class T>
+static inline T atomicAdd(T *at, T value) {
   const T before = *at;
   *at = before + value;
   return before;
 }
-template <class T> static inline T atomicMax(T *at, T value) {
+template <class T>
+static inline T atomicMax(T *at, T value) {
   const T before = *at;
   *at = before > value ? before : value;
   return before;
 }
-template <class T> static inline T atomicExch(T *at, T value) {
+template <class T>
+static inline T atomicExch(T *at, T value) {
   const T before = *at;
   *at = value;
   return before;
 }
-template <class T> static inline T atomicCAS(T *at, T expected, T value) {
+template <class T>
+static inline T atomicCAS(T *at, T expected, T value) {
   const T before = *at;
   if (before == expected)
     *at = value;
@@ -89,10 +98,12 @@ static inline unsigned atomicInc(unsigned *at, unsigned last) {
   *at = before >= last ? 0 : before + 1;
   return before;
 }
-template <class T> static inline void __stcg(T *to, T value) {
+template <class T>
+static inline void __stcg(T *to, T value) {
   *to = value;
 }
-template <class T> static inline T __ldcg(const T *from) {
+template <class T>
+static inline T __ldcg(const T *from) {
   return *from;
 }
 
@@ -152,10 +163,12 @@ MILI_MIN_MAX(unsigned long long)
 MILI_MIN_MAX(float)
 #undef MILI_MIN_MAX
 // As CUDA's overloads: a mixture of signs is unsigned, of widths the wider one.
-template <class A, class B> static inline decltype(A{} + B{}) min(A a, B b) {
+template <class A, class B>
+static inline decltype(A{} + B{}) min(A a, B b) {
   return min(static_cast<decltype(A{} + B{})>(a), static_cast<decltype(A{} + B{})>(b));
 }
-template <class A, class B> static inline decltype(A{} + B{}) max(A a, B b) {
+template <class A, class B>
+static inline decltype(A{} + B{}) max(A a, B b) {
   return max(static_cast<decltype(A{} + B{})>(a), static_cast<decltype(A{} + B{})>(b));
 }
 
@@ -199,19 +212,25 @@ static inline int __clz(int x) {
 
 //===--- the way in ---===//
 
-template <unsigned... kIndices> struct MiliIndices {};
-template <unsigned kCount, unsigned... kIndices> struct MiliCount : MiliCount<kCount - 1, kCount - 1, kIndices...> {};
-template <unsigned... kIndices> struct MiliCount<0, kIndices...> {
+template <unsigned... kIndices>
+struct MiliIndices {};
+template <unsigned kCount, unsigned... kIndices>
+struct MiliCount : MiliCount<kCount - 1, kCount - 1, kIndices...> {};
+template <unsigned... kIndices>
+struct MiliCount<0, kIndices...> {
   using Type = MiliIndices<kIndices...>;
 };
-template <class... P> struct MiliParameters {
+template <class... P>
+struct MiliParameters {
   static constexpr unsigned kBytes[] = {static_cast<unsigned>(sizeof(P))..., 0};
   static constexpr unsigned kCount = sizeof...(P);
-  template <unsigned... kIndices> static void call(void (*kernel)(P...), void **from, MiliIndices<kIndices...>) {
+  template <unsigned... kIndices>
+  static void call(void (*kernel)(P...), void **from, MiliIndices<kIndices...>) {
     kernel(*static_cast<P *>(from[kIndices])...);
   }
 };
-template <class... P> static constexpr MiliParameters<P...> mili_parameters(void (*)(P...)) {
+template <class... P>
+static constexpr MiliParameters<P...> mili_parameters(void (*)(P...)) {
   return {};
 }
 
@@ -221,7 +240,16 @@ template <class... P> static constexpr MiliParameters<P...> mili_parameters(void
     using P = decltype(mili_parameters(kernel));                                                                       \
     P::call(kernel, parameters, MiliCount<P::kCount>::Type{});                                                         \
   }                                                                                                                    \
-  extern "C" __attribute__((visibility("default"))) const MiliKernel mili_emulated_kernel = {                          \
-      #kernel,    mili_call,   decltype(mili_parameters(kernel))::kBytes, decltype(mili_parameters(kernel))::kCount,   \
-      &mili_emulator, &threadIdx, &blockIdx, &blockDim, &gridDim, &mili_dynamic_shared,                                \
-      __start_mili_shared, __stop_mili_shared};
+  extern "C" __attribute__((visibility("default")))                                                                    \
+  const MiliKernel mili_emulated_kernel = {#kernel,                                                                    \
+                                           mili_call,                                                                  \
+                                           decltype(mili_parameters(kernel))::kBytes,                                  \
+                                           decltype(mili_parameters(kernel))::kCount,                                  \
+                                           &mili_emulator,                                                             \
+                                           &threadIdx,                                                                 \
+                                           &blockIdx,                                                                  \
+                                           &blockDim,                                                                  \
+                                           &gridDim,                                                                   \
+                                           &mili_dynamic_shared,                                                       \
+                                           __start_mili_shared,                                                        \
+                                           __stop_mili_shared};

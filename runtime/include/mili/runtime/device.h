@@ -215,8 +215,8 @@ struct CudaOptions {
   // Where compiled kernels are kept; empty: $MILI_CACHE_DIR, else $XDG_CACHE_HOME/mili, else ~/.cache/mili, under
   // "kernels". "off": nowhere.
   std::string cache_dir;
-  bool use_cubins = true;    // false: as if the plan had none, to time compilation
-  bool graphs = true;        // false: launch kernel by kernel instead of replaying captured graphs
+  bool use_cubins = true;  // false: as if the plan had none, to time compilation
+  bool graphs = true;      // false: launch kernel by kernel instead of replaying captured graphs
   // Blocks of a kernel may begin while the one before it ends (programmatic dependent launch, compute capability 9.0).
   bool dependent_launch = true;
   uint32_t jit_threads = 0;  // 0: one for each hardware thread

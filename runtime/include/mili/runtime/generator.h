@@ -39,8 +39,8 @@ struct GenerateResult {
   GenerateTimings timings;
 };
 
-// Where the plan samples on the device, and the sampler asks for no more than temperature, top-k, top-p, min-p and a seed,
-// all tokens but the first are drawn there (from other random numbers than the host's).
+// Where the plan samples on the device, and the sampler asks for no more than temperature, top-k, top-p, min-p and a
+// seed, all tokens but the first are drawn there (from other random numbers than the host's).
 //
 // Appends `prompt` to the session (which may hold earlier turns) and samples until something ends it. Every token
 // returned but the last is in the session's state afterwards; append the last one before going on with another turn.

@@ -60,7 +60,7 @@ struct MemoryFigures {
   uint64_t worker_scratch = 0;  // of each worker thread
   uint64_t counters = 0;        // what launches synchronize with, see plan.fbs
   uint64_t kv_pages = 0;        // pages of all page tables, page 0 (scratch) of each included
-  uint64_t context = 0;  // tokens of a sequence
+  uint64_t context = 0;         // tokens of a sequence
   uint64_t pages_per_sequence = 0;
   std::vector<PageTable> page_tables;  // in ascending order of windows; empty without paged states
 
