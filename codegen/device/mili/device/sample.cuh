@@ -35,9 +35,15 @@ MILI_DEVICE uint32_t philox(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, 
   }
   return c0;
 }
-// In (0, 1).
+// In (0, 1].
 MILI_DEVICE float open_uniform(uint32_t bits) {
   return (static_cast<float>(bits >> 8) + 0.5f) * (1.0f / 16777216.0f);
+}
+// An exponential variate, -log(1 - v) of a uniform v in (0, 1]: positive, and exact to rounding where it is small. The
+// smallest decide which token wins: a uniform number that could round to 1 where log(1) is taken would let any token win.
+MILI_DEVICE float exponential(uint32_t bits) {
+  const float v = (static_cast<float>(bits) + 0.5f) * (1.0f / 4294967296.0f);
+  return v < 0.00390625f ? v + v * v * (0.5f + v * (1.0f / 3.0f)) : -__logf(1.0f - v);
 }
 
 // A float's bits in an order that unsigned comparison follows; NaN counts as the lowest.
@@ -199,7 +205,7 @@ MILI_DEVICE Best best_of(const float *x, int begin, int end, float scale, bool n
       continue;
     if (noisy) {
       const uint32_t bits = philox(position, i, 1, 0, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
-      value -= __logf(-__logf(open_uniform(bits)));
+      value -= __logf(exponential(bits));  // plus Gumbel noise
     }
     best = better(best, Best{value, i});
   }
